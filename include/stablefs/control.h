@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Talking to a running daemon: extended attributes of the mount's root directory, so that the
+// kernel carries the request, checks permissions and no socket path has to be agreed upon.
+// getxattr: "stablefs.stats" gives flat JSON {"device.flushes": 12, ...}; "stablefs.info" gives
+// JSON about the mount: source, pid, uuid, label, options. Only on the root directory.
+#pragma once
+
+namespace stablefs {
+
+inline constexpr const char* kControlPrefix = "system.stablefs.";
+inline constexpr const char* kControlStats = "system.stablefs.stats";
+inline constexpr const char* kControlInfo = "system.stablefs.info";
+
+}  // namespace stablefs

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "data/extent_map.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "format/items.h"
+#include "stablefs/format.h"
+
+namespace stablefs {
+namespace {
+
+constexpr size_t kScanItems = 64;
+constexpr size_t kEraseBytes = 18;  // opcode and key
+constexpr size_t kRangeBytes = 13;  // opcode, address, length
+constexpr size_t kInodeItemBytes = 20 + sizeof(DiskInode);
+// Below the limit by what neighbours that merge or split in the meantime may add.
+constexpr size_t kReplaceLimitBytes = kMaxTransactionBytes - 16 * 1024;
+constexpr size_t kSlackBytes = 4 * 1024;
+// An extent may have more tuples items than one transaction can delete.
+constexpr uint64_t kRemoveStepBlocks = 8192;
+
+}  // namespace
+
+Result<std::vector<Extent>> ExtentMap::overlapping(uint64_t first, uint64_t end,
+                                                   size_t limit) const {
+  FS_ASSERT(first < end);
+  std::vector<Extent> extents;
+  const auto below = FS_TRY(store_.floor(extent_key(ino_, first), extent_key(ino_, 0)));
+  if (below) {
+    Extent extent = FS_TRY(parse_extent(*below, interval_));
+    if (extent.end_block() > first) extents.push_back(std::move(extent));
+  }
+  uint64_t at = extents.empty() ? first : extents.back().end_block();
+  while (at < end && extents.size() < limit) {
+    const auto items = FS_TRY(store_.scan(extent_key(ino_, at), extent_key(ino_, end - 1),
+                                          std::min(kScanItems, limit - extents.size())));
+    if (items.empty()) break;
+    for (const Item& item : items) {
+      Extent extent = FS_TRY(parse_extent(item, interval_));
+      if (extent.first_block < at) {
+        return Error(ErrorCode::extent_invalid,
+                     fmt::format("inode {}: extents overlap at block {}", ino_.value, at));
+      }
+      at = extent.end_block();
+      extents.push_back(std::move(extent));
+    }
+  }
+  return extents;
+}
+
+Result<Run> ExtentMap::run_of(const Extent& extent, uint64_t first, uint64_t end) const {
+  Extent part = extent.part(first, end, interval_);
+  Run run;
+  run.kind = part.unwritten ? RunKind::unwritten : RunKind::written;
+  run.first_block = part.first_block;
+  run.length_blocks = part.length_blocks;
+  run.lba = part.lba;
+  if (part.keyed()) {
+    run.tuples = FS_TRY(read_tuples(store_, part.range()));
+  } else {
+    run.tuples = std::move(part.tuples);
+  }
+  return run;
+}
+
+Result<std::vector<Run>> ExtentMap::lookup(uint64_t first, uint64_t end) const {
+  std::vector<Run> runs;
+  uint64_t at = first;
+  const auto add_hole = [&](uint64_t to) {
+    if (at < to) runs.push_back(Run{RunKind::hole, at, to - at, Lba(), {}});
+  };
+  for (const Extent& extent : FS_TRY(overlapping(first, end, SIZE_MAX))) {
+    add_hole(extent.first_block);
+    runs.push_back(FS_TRY(run_of(extent, first, end)));
+    at = runs.back().end_block();
+  }
+  add_hole(end);
+  return runs;
+}
+
+Result<Run> ExtentMap::run_at(uint64_t block) const {
+  const auto extents = FS_TRY(overlapping(block, kEndOfFileBlocks, 1));
+  Run run;
+  run.first_block = block;
+  if (extents.empty()) {
+    run.length_blocks = kEndOfFileBlocks - block;
+  } else if (extents.front().first_block > block) {
+    run.length_blocks = extents.front().first_block - block;
+  } else {
+    const Extent& extent = extents.front();
+    run.kind = extent.unwritten ? RunKind::unwritten : RunKind::written;
+    run.lba = extent.lba + (block - extent.first_block);
+    run.length_blocks = extent.end_block() - block;
+  }
+  return run;
+}
+
+Result<ExtentMap::Cost> ExtentMap::replacement_cost(uint64_t first, uint64_t length_blocks) const {
+  const auto fixed_bytes = [&](uint64_t blocks) {
+    const uint32_t inline_tuples = kMaxInlineTupleBlocks * tuples_per_block(interval_);
+    return kInodeItemBytes + 3 * extent_operation_bytes(inline_tuples) + 2 * kRangeBytes +
+           put_tuples_bytes(blocks, interval_) + blocks * sizeof(uint32_t) + kSlackBytes;
+  };
+  Cost cost{length_blocks, fixed_bytes(length_blocks)};
+  FS_ASSERT(cost.bytes < kReplaceLimitBytes);
+  for (const Extent& extent : FS_TRY(overlapping(first, first + length_blocks, SIZE_MAX))) {
+    const Extent part = extent.part(first, first + length_blocks, interval_);
+    size_t bytes = kEraseBytes + kRangeBytes;
+    if (part.keyed()) bytes += erase_tuples_bytes(part.length_blocks);
+    if (cost.bytes + bytes > kReplaceLimitBytes && part.first_block > first) {
+      cost.length_blocks = part.first_block - first;
+      return cost;
+    }
+    cost.bytes += bytes;
+  }
+  return cost;
+}
+
+Status ExtentMap::free_blocks(Transaction& transaction, TupleEditor& tuples,
+                              const Extent& gone) const {
+  transaction.free(gone.range());
+  if (gone.keyed()) FS_TRY(tuples.erase(gone.range()));
+  return {};
+}
+
+Status ExtentMap::cut(Transaction& transaction, TupleEditor& tuples, const Extent& old,
+                      uint64_t first, uint64_t end, uint64_t replaced_key) const {
+  if (old.first_block < first) {
+    put_extent(transaction, ino_, old.part(0, first, interval_));
+  } else if (old.first_block != replaced_key) {
+    transaction.erase(extent_key(ino_, old.first_block));
+  }
+  if (old.end_block() > end)
+    put_extent(transaction, ino_, old.part(end, old.end_block(), interval_));
+  return free_blocks(transaction, tuples, old.part(first, end, interval_));
+}
+
+Result<int64_t> ExtentMap::replace(Transaction& transaction, const Mapping& mapping) const {
+  const uint64_t first = mapping.first_block;
+  const uint64_t end = first + mapping.range.length_blocks;
+  FS_ASSERT(mapping.tuples.size() == mapping.range.length_blocks * tuples_per_block(interval_));
+
+  Extent fresh;
+  fresh.first_block = first;
+  fresh.lba = mapping.range.start;
+  fresh.length_blocks = static_cast<uint32_t>(mapping.range.length_blocks);
+  fresh.inline_tuples = mapping.range.length_blocks <= kMaxInlineTupleBlocks;
+  if (fresh.inline_tuples) fresh.tuples.assign(mapping.tuples.begin(), mapping.tuples.end());
+
+  const std::vector<Extent> old = FS_TRY(overlapping(first, end, SIZE_MAX));
+  const bool starts_inside = !old.empty() && old.front().first_block < first;
+  if (first > 0 && !starts_inside) {
+    const auto item = FS_TRY(store_.floor(extent_key(ino_, first - 1), extent_key(ino_, 0)));
+    if (item) {
+      Extent previous = FS_TRY(parse_extent(*item, interval_));
+      if (previous.mergeable(fresh)) {
+        previous.length_blocks += fresh.length_blocks;
+        previous.tuples.insert(previous.tuples.end(), fresh.tuples.begin(), fresh.tuples.end());
+        fresh = std::move(previous);
+      }
+    }
+  }
+
+  TupleEditor tuples(store_);
+  auto delta = static_cast<int64_t>(mapping.range.length_blocks);
+  for (const Extent& extent : old) {
+    FS_TRY(cut(transaction, tuples, extent, first, end, fresh.first_block));
+    delta -= extent.part(first, end, interval_).length_blocks;
+  }
+  tuples.emit(transaction);
+  transaction.allocate(mapping.range);
+  put_extent(transaction, ino_, fresh);
+  if (!fresh.inline_tuples) put_tuples(transaction, mapping.range, mapping.tuples, interval_);
+  transaction.data_checksums(mapping.range, mapping.checksums);
+  return delta;
+}
+
+Result<ExtentMap::Removal> ExtentMap::remove(Transaction& transaction, uint64_t first, uint64_t end,
+                                             size_t limit_bytes) const {
+  Removal removal;
+  TupleEditor tuples(store_);
+  size_t tuple_bytes = 0;
+  uint64_t at = first;
+  while (at < end) {
+    // One batch is bounded, so that the tree is never asked for millions of items at once.
+    const auto extents = FS_TRY(overlapping(at, end, kScanItems));
+    if (extents.empty()) break;
+    for (const Extent& extent : extents) {
+      const uint64_t from = std::max(extent.first_block, at);
+      const uint64_t to = std::min({extent.end_block(), end, from + kRemoveStepBlocks});
+      const size_t bytes = extent.keyed() ? erase_tuples_bytes(to - from) : 0;
+      const size_t edges =
+          2 * extent_operation_bytes(kMaxInlineTupleBlocks * tuples_per_block(interval_));
+      if (removal.blocks_freed > 0 &&
+          transaction.size_bytes() + tuple_bytes + bytes + edges > limit_bytes) {
+        removal.next_block = from;
+        tuples.emit(transaction);
+        return removal;
+      }
+      tuple_bytes += bytes;
+      FS_TRY(cut(transaction, tuples, extent, from, to, kEndOfFileBlocks));
+      removal.blocks_freed += to - from;
+      at = to;
+      if (to < extent.end_block() && to < end) {  // the rest of this extent is the next step's
+        removal.next_block = to;
+        tuples.emit(transaction);
+        return removal;
+      }
+    }
+  }
+  tuples.emit(transaction);
+  removal.next_block = kEndOfFileBlocks;
+  return removal;
+}
+
+}  // namespace stablefs

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Where the blocks of one file are: looking them up in the store, and the operations that map,
+// replace and free them. Without locks and state of its own: the caller holds InodeState::mutex
+// from building a transaction until its commit has returned, so that nobody changes the same
+// extents (and the tuples of their blocks) in between.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "data/extent.h"
+#include "data/tuple_editor.h"
+#include "store/store.h"
+#include "store/transaction.h"
+
+namespace stablefs {
+
+enum class RunKind : uint8_t { hole, unwritten, written };
+
+// Consecutive blocks of a file that are consecutive on the device too, or a hole.
+struct Run {
+  RunKind kind = RunKind::hole;
+  uint64_t first_block = 0;
+  uint64_t length_blocks = 0;
+  Lba lba;                    // not of a hole
+  std::vector<Tuple> tuples;  // of a written run
+
+  uint64_t end_block() const { return first_block + length_blocks; }
+};
+
+inline constexpr uint64_t kEndOfFileBlocks = std::numeric_limits<uint64_t>::max();
+
+class ExtentMap {
+ public:
+  ExtentMap(Store& store, Ino ino) : store_(store), ino_(ino), interval_(store.interval()) {}
+
+  // Runs that cover [first, end) exactly, in order.
+  Result<std::vector<Run>> lookup(uint64_t first, uint64_t end) const;
+  // The run that `block` is in, from `block` on, without tuples; a hole behind the last extent
+  // ends at kEndOfFileBlocks.
+  Result<Run> run_at(uint64_t block) const;
+
+  struct Cost {
+    uint64_t length_blocks;  // how much of the range fits into one transaction
+    uint64_t bytes;          // that the transaction takes at most
+  };
+  // Of replacing [first, first + length).
+  Result<Cost> replacement_cost(uint64_t first, uint64_t length_blocks) const;
+
+  struct Mapping {
+    uint64_t first_block;
+    BlockRange range;
+    std::span<const Tuple> tuples;
+    std::span<const uint32_t> checksums;  // CRC32C of each block
+  };
+  // Maps freshly written blocks; what was mapped there is freed. Returns by how much the number of
+  // mapped blocks changes.
+  Result<int64_t> replace(Transaction& transaction, const Mapping& mapping) const;
+
+  struct Removal {
+    uint64_t blocks_freed = 0;
+    uint64_t next_block = 0;  // go on here; kEndOfFileBlocks: nothing is left
+  };
+  // Unmaps [first, end) as far as about `limit_bytes` of transaction allow.
+  Result<Removal> remove(Transaction& transaction, uint64_t first, uint64_t end,
+                         size_t limit_bytes) const;
+
+ private:
+  // Extents that overlap [first, end), in order.
+  Result<std::vector<Extent>> overlapping(uint64_t first, uint64_t end, size_t limit) const;
+  Result<Run> run_of(const Extent& extent, uint64_t first, uint64_t end) const;
+  // Takes [first, end) out of an old extent: puts what is left at its sides, frees the middle. The
+  // item is erased unless something is put at its key (`replaced_key` counts as put).
+  Status cut(Transaction& transaction, TupleEditor& tuples, const Extent& old, uint64_t first,
+             uint64_t end, uint64_t replaced_key) const;
+  // The one place where blocks of files are given up: shared blocks will have to be counted here.
+  Status free_blocks(Transaction& transaction, TupleEditor& tuples, const Extent& gone) const;
+
+  Store& store_;
+  const Ino ino_;
+  const Interval interval_;
+};
+
+}  // namespace stablefs

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The contents of files: page cache, stable writeback, ordered extents, range locks.
+//
+// DataContext is shared by all files of a mount (writeback and finishing threads, limits,
+// counters); FileData belongs to one inode and lives in its in-memory inode.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/result.h"
+#include "data/buffer.h"
+#include "data/inode_state.h"
+#include "device/block_device.h"
+#include "store/store.h"
+
+namespace stablefs {
+
+struct DataOptions {
+  Clock* clock = nullptr;
+  Logger* logger = nullptr;
+  uint64_t writeback_delay_ns = 500 * kNsPerMs;  // 0: submit as soon as dirty
+  uint64_t dirty_limit_bytes = 256ull << 20;     // writers wait for writeback beyond this
+  bool keep_clean = false;                       // cache=daemon: clean pages stay, up to
+  uint64_t clean_limit_bytes = 512ull << 20;     // this much
+};
+
+struct DataCounters {
+  std::atomic<uint64_t> reads{0}, read_bytes{0}, writes{0}, written_bytes{0}, pages_adopted{0},
+      pages_copied{0}, cache_hits{0}, cache_misses{0}, guard_verified{0}, guard_mismatches{0},
+      ordered_created{0}, ordered_committed{0}, ordered_failed{0}, ordered_split{0},
+      stable_swaps{0}, stable_copies{0}, stable_waits{0}, throttle_waits{0};
+};
+struct DataGauges {
+  uint64_t dirty_bytes, writeback_bytes, clean_bytes, shadow_bytes, ordered_in_flight;
+};
+
+class FileData;
+
+class DataContext {
+ public:
+  static std::unique_ptr<DataContext> create(Store& store, BlockDevice& device,
+                                             const DataOptions& options);
+  virtual ~DataContext() = default;
+  virtual std::unique_ptr<FileData> open(InodeState& inode) = 0;
+  // Writes back every dirty page that is dirty now, of all files, and waits until committed.
+  virtual Status sync_all() = 0;
+  // Stops the threads; dirty pages that are left are dropped (call sync_all before).
+  virtual void stop() = 0;
+  // Nothing is submitted any more; every waiter ends with shut_down.
+  virtual void abandon() = 0;
+  virtual const DataCounters& counters() const = 0;
+  virtual DataGauges gauges() = 0;
+};
+
+// Thread-safe. Range conflicts are resolved inside (tickets in call order).
+class FileData {
+ public:
+  virtual ~FileData() = default;  // no dirty page, no ordered extent, no caller inside
+
+  // Verified bytes, newest version; stops at EOF. Zeros for holes.
+  virtual Result<uint64_t> read(uint64_t offset_bytes, std::span<std::byte> out) = 0;
+  // Owns the bytes when it returns. Moves size and sets mtime/ctime to `now`
+  // (nothing: they are the kernel's, which sends them itself). no_space when the
+  // blocks cannot be promised; a short count when only a prefix could.
+  virtual Result<uint64_t> write(uint64_t offset_bytes, const BufferSlice& payload,
+                                 std::optional<Timestamp> now) = 0;
+  // Any size change: exclusive over [min(old, new), infinity), waits for ordered extents there,
+  // commits size (and frees) itself; mtime/ctime = now.
+  virtual Status truncate(uint64_t size_bytes, Timestamp now) = 0;
+  // Writes back what is dirty at the call and waits until it is committed (not yet durable: that
+  // takes Store::sync of the inode's last_sequence).
+  virtual Status write_back() = 0;
+  virtual bool has_dirty_pages() = 0;
+  // Unlinked and closed: drops the cache, cancels dirty pages, waits for I/O in flight, frees all
+  // extents and tuples in a chain of transactions. The caller removes inode and orphan items.
+  virtual Status remove_all() = 0;
+  virtual Result<uint64_t> seek(uint64_t offset_bytes, bool hole) = 0;  // seek_beyond_end
+  // Blocks promised to dirty pages (st_blocks counts them).
+  virtual uint64_t promised_blocks() = 0;
+  virtual void drop_clean() = 0;
+  // Number of write errors so far; an open file remembers the value and reports when it has grown.
+  virtual uint64_t error_count() = 0;
+
+  // Frees every extent with file block >= start_block and deletes its tuples, in a chain of
+  // transactions; used for recovery of a truncation intent too. `last` may add operations to the
+  // final transaction.
+  virtual Status free_extents(uint64_t start_block,
+                              const std::function<void(Transaction&)>& last) = 0;
+};
+
+}  // namespace stablefs

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The contents of one file.
+//
+// `mutex_` guards pages, ordered extents and sizes; it is never held across device I/O, waits for
+// space or journal, or a commit. InodeState::mutex is taken before it. The size here is the
+// authority; InodeAttributes follows.
+//
+// Invariants:
+//  - a cached page is zero beyond the size;
+//  - a page leaves the cache only after its mapping is committed, so that a reader who looks at the
+//    pages first and at the tree second misses nothing;
+//  - promised_ holds one block per dirty page (dirty, writeback_dirty);
+//  - tail_ has every block with bytes at or above the disk size that were never committed. The
+//    disk size passes a block only when it has left tail_, and ordered extents above a block of
+//    tail_ wait, so that no written extent lies beyond the disk size.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/sync.h"
+#include "data/context_impl.h"
+#include "data/extent_map.h"
+#include "data/file_data.h"
+#include "data/interval_set.h"
+#include "data/ordered_io.h"
+#include "data/page_map.h"
+#include "data/range_lock.h"
+
+namespace stablefs {
+
+// To whole blocks.
+constexpr uint64_t round_down(uint64_t bytes) {
+  return bytes / kBlockSize * kBlockSize;
+}
+constexpr uint64_t round_up(uint64_t bytes) {
+  return blocks_for_bytes(bytes) * kBlockSize;
+}
+
+class FileImpl final : public FileData {
+ public:
+  FileImpl(ContextImpl& context, InodeState& inode);
+  ~FileImpl() override;
+
+  Result<uint64_t> read(uint64_t offset_bytes, std::span<std::byte> out) override;
+  Result<uint64_t> write(uint64_t offset_bytes, const BufferSlice& payload,
+                         std::optional<Timestamp> now) override;
+  Status truncate(uint64_t size_bytes, Timestamp now) override;
+  Status write_back() override;
+  bool has_dirty_pages() override;
+  Status remove_all() override;
+  Result<uint64_t> seek(uint64_t offset_bytes, bool hole) override;
+  uint64_t promised_blocks() override;
+  void drop_clean() override;
+  uint64_t error_count() override { return errors_.load(); }
+  Status free_extents(uint64_t start_block, const std::function<void(Transaction&)>& last) override;
+
+  // --- for the context
+  void submit_dirty();                   // everything that can be submitted now
+  void finish(OrderedIo& io);            // the device is done with it
+  void finish_held();                    // what waits for pages that will not be written any more
+  uint64_t evict(bool even_if_touched);  // clean pages; returns how many went
+  bool idle();                           // no page at all
+
+  FileSchedule schedule;
+
+ private:
+  static constexpr uint64_t kNoLimit = ~0ull;
+  struct PageWrite;
+  struct Submitted {
+    bool any = false;      // something was submitted
+    bool blocked = false;  // something was left because of somebody's ticket
+  };
+  enum class Verdict : uint8_t { commit, hold, fail };
+
+  // --- pages
+  Page* transition(uint64_t block, PageEvent event) FS_REQUIRES(mutex_);
+  void zero_in_cache(uint64_t from_byte) FS_REQUIRES(mutex_);
+
+  // --- reading (file_read.cc)
+  struct Missing {
+    uint64_t first_block, end_block;
+    uint64_t read_id;  // not 0: these pages are `reading` on our account
+  };
+  void copy_cached(uint64_t offset, std::span<std::byte> out, std::vector<Missing>& missing);
+  Status read_missing(uint64_t offset, std::span<std::byte> out,
+                      const std::vector<Missing>& missing);
+  void end_reading(const Missing& missing, const BufferSlice* content);
+  // The bytes of a page that is absent; zeros for a hole.
+  Result<BufferSlice> read_base(uint64_t block);
+  Result<uint64_t> next_data(uint64_t block, uint64_t end_block);
+  Result<uint64_t> next_hole(uint64_t block, uint64_t end_block);
+
+  // --- writing (file_write.cc)
+  void stage_whole_pages(PageWrite& job, const BufferSlice& payload);
+  void acquire_for_write(RangeTicket& ticket, uint64_t offset, uint64_t end);
+  Status zero_edge();
+  Status write_pages(PageWrite& job);
+  uint64_t count_not_dirty(uint64_t block, uint64_t end_block) FS_REQUIRES(mutex_);
+  Status promise(PageWrite& job, uint64_t blocks);
+  void install(PageWrite& job, uint64_t block) FS_REQUIRES(mutex_);
+  BufferSlice new_content(const PageWrite& job, uint64_t block, bool whole) FS_REQUIRES(mutex_);
+
+  // --- writeback (writeback.cc). `owned_from`: blocks from here on are ours by a ticket we hold.
+  Submitted submit_range(uint64_t first, uint64_t end, uint64_t stamp_limit,
+                         uint64_t owned_from = kNoLimit);
+  Submitted submit_below_held(uint64_t owned_from);
+  uint64_t dirty_run(uint64_t first, uint64_t end, uint64_t stamp_limit) FS_REQUIRES(mutex_);
+  OrderedIo* take_run(uint64_t first, uint64_t end, uint64_t stamp_limit);
+  void start(OrderedIo* io);
+  Status prepare(OrderedIo& io, OrderedIo*& rest);
+  OrderedIo& split(OrderedIo& io, uint64_t blocks);
+  void guard(OrderedIo& io);
+  void submit_io(OrderedIo& io, uint64_t skip_blocks);
+  Status wait_committed(uint64_t first_block, uint64_t stamp, uint64_t owned_from);
+  Status wait_ordered(uint64_t first_block);
+
+  // --- finishing (finisher.cc)
+  using Work = std::vector<OrderedIo*>;
+  struct Outcome {
+    bool held = false;
+    std::unique_ptr<OrderedIo> ended;
+    Work released;  // held ones that should be looked at again
+  };
+  bool arrived(OrderedIo& io);
+  void finish_one(OrderedIo& io, Work& more);
+  Status commit(OrderedIo& io, Outcome& outcome);
+  Verdict judge(const OrderedIo& io) FS_REQUIRES(mutex_);
+  uint64_t disk_size_after(const OrderedIo& io) FS_REQUIRES(mutex_);
+  void disk_size_moved(uint64_t disk_size_bytes) FS_REQUIRES(mutex_);
+  void fail(OrderedIo& io, Outcome& outcome);
+  void end_pages(OrderedIo& io, PageEvent event, Outcome& outcome) FS_REQUIRES(mutex_);
+  void finish_completed();
+
+  // --- size (file_truncate.cc)
+  uint64_t acquire_for_truncate(RangeTicket& ticket, uint64_t size_bytes);
+  void release(RangeTicket& ticket);
+  Status shrink(uint64_t size_bytes, Timestamp now);
+  Status grow(uint64_t size_bytes, Timestamp now, uint64_t owned_from);
+  Status commit_size(uint64_t size_bytes, Timestamp now, uint64_t& free_from);
+  Status free_chain(uint64_t start_block, const std::function<Status(Transaction&)>& last);
+  Status cancel_from(uint64_t first_block);
+  void remove_pages(uint64_t first_block) FS_REQUIRES(mutex_);
+
+  ContextImpl& context_;
+  Store& store_;
+  InodeState& inode_;
+  const ExtentMap extents_;
+  RangeLock ranges_;
+  std::atomic<uint64_t> errors_{0};
+  std::atomic<uint64_t> next_read_id_{1};
+
+  Mutex mutex_{LockRank::page, "pages of a file"};
+  CondVar pages_changed_;  // a page has left the state `reading`
+  PageMap pages_ FS_GUARDED_BY(mutex_);
+  std::map<uint64_t, std::unique_ptr<OrderedIo>> ordered_ FS_GUARDED_BY(mutex_);  // by first block
+  std::map<uint64_t, OrderedIo*> held_ FS_GUARDED_BY(mutex_);  // completed, above a block of tail_
+  IntervalSet tail_ FS_GUARDED_BY(mutex_);
+  SpaceReservation promised_ FS_GUARDED_BY(mutex_);
+  uint64_t size_ FS_GUARDED_BY(mutex_) = 0;
+  uint64_t disk_size_ FS_GUARDED_BY(mutex_) = 0;
+  uint64_t stamp_ FS_GUARDED_BY(mutex_) = 0;  // of the last write
+  Lba goal_ FS_GUARDED_BY(mutex_);            // where the next blocks would be well placed
+};
+
+}  // namespace stablefs

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Size changes and freeing. Everything from the smaller of both sizes on belongs to a truncate
+// ticket; ordered extents there have ended before size and extents are looked at.
+#include <algorithm>
+#include <cstring>
+
+#include "data/file_impl.h"
+
+namespace stablefs {
+namespace {
+
+// Of operations in one link of a chain that frees.
+constexpr size_t kFreeBytes = 96 * 1024;
+
+Key orphan_key(Ino ino) {
+  return Key::global(ItemKind::orphan, ino.value);
+}
+
+Result<std::optional<OrphanIntent>> orphan_intent(Store& store, Ino ino) {
+  const auto value = FS_TRY(store.get(orphan_key(ino)));
+  if (!value) return std::optional<OrphanIntent>();
+  DiskOrphan orphan;
+  if (value->size() != sizeof orphan) return ErrorCode::item_invalid;
+  std::memcpy(&orphan, value->data(), sizeof orphan);
+  return std::optional(static_cast<OrphanIntent>(orphan.intent));
+}
+
+}  // namespace
+
+Status FileImpl::truncate(uint64_t size_bytes, Timestamp now) {
+  if (size_bytes > kMaxFileBytes) return ErrorCode::file_too_large;
+  if (auto failure = store_.failure()) return *failure;
+  if (context_.closed()) return ErrorCode::shut_down;
+  RangeTicket ticket(ranges_);
+  const uint64_t start = acquire_for_truncate(ticket, size_bytes);
+  uint64_t size = 0;
+  {
+    MutexLock lock(mutex_);
+    size = size_;
+  }
+  const Status status =
+      size_bytes > size ? grow(size_bytes, now, start / kBlockSize) : shrink(size_bytes, now);
+  release(ticket);
+  return status;
+}
+
+uint64_t FileImpl::acquire_for_truncate(RangeTicket& ticket, uint64_t size_bytes) {
+  while (true) {
+    uint64_t start = 0;
+    {
+      MutexLock lock(mutex_);
+      start = round_down(std::min(size_, size_bytes));
+    }
+    ticket.acquire(RangeClass::truncate, start, kNoLimit);
+    {
+      MutexLock lock(mutex_);
+      if (round_down(std::min(size_, size_bytes)) >= start) return start;
+    }
+    release(ticket);
+  }
+}
+
+// Writeback that met the ticket waits for progress.
+void FileImpl::release(RangeTicket& ticket) {
+  ticket.release();
+  context_.made_progress(schedule);
+}
+
+Status FileImpl::shrink(uint64_t size_bytes, Timestamp now) {
+  uint64_t free_from = blocks_for_bytes(size_bytes);
+  {
+    MutexLock lock(mutex_);
+    size_ = size_bytes;
+    zero_in_cache(size_bytes);
+  }
+  FS_TRY(cancel_from(free_from));
+  FS_TRY(wait_ordered(size_bytes / kBlockSize));
+  {
+    MutexLock lock(mutex_);
+    remove_pages(free_from);
+  }
+  FS_TRY(commit_size(size_bytes, now, free_from));
+  if (free_from == kEndOfFileBlocks) return {};
+  return free_chain(free_from, [this](Transaction& transaction) -> Status {
+    // An unlink in between has put its own intent there, which covers ours.
+    if (FS_TRY(orphan_intent(store_, inode_.ino)) == OrphanIntent::truncate) {
+      transaction.erase(orphan_key(inode_.ino));
+    }
+    return {};
+  });
+}
+
+Status FileImpl::grow(uint64_t size_bytes, Timestamp now, uint64_t owned_from) {
+  FS_TRY(zero_edge());
+  uint64_t stamp = 0, first_block = 0;
+  bool wait = false;
+  {
+    MutexLock lock(mutex_);
+    stamp = stamp_;
+    first_block = disk_size_ / kBlockSize;
+    wait = !tail_.empty();
+  }
+  if (wait) {
+    const uint64_t errors = errors_.load();
+    submit_range(first_block, kNoLimit, stamp, owned_from);
+    FS_TRY(wait_committed(first_block, stamp, owned_from));
+    if (errors_.load() != errors) return ErrorCode::writeback_failed;
+  }
+  uint64_t free_from = kEndOfFileBlocks;
+  return commit_size(size_bytes, now, free_from);
+}
+
+// One transaction with the size and, if they fit, all frees; else `free_from` is where to go on,
+// and an orphan item says so to a recovery.
+Status FileImpl::commit_size(uint64_t size_bytes, Timestamp now, uint64_t& free_from) {
+  MutexLock attributes_lock(inode_.mutex);
+  uint64_t disk_size = size_bytes;
+  {
+    MutexLock lock(mutex_);
+    if (const auto lowest = tail_.lowest()) {
+      disk_size = std::min(size_bytes, std::max(disk_size_, *lowest * kBlockSize));
+    }
+  }
+  InodeAttributes attributes = inode_.attributes;
+  attributes.size_bytes = size_bytes;
+  attributes.disk_size_bytes = disk_size;
+  attributes.modify_time = attributes.change_time = now;
+  Transaction transaction;
+  if (free_from != kEndOfFileBlocks) {
+    const ExtentMap::Removal removal =
+        FS_TRY(extents_.remove(transaction, free_from, kEndOfFileBlocks, kFreeBytes));
+    FS_ASSERT(attributes.block_count >= removal.blocks_freed);
+    attributes.block_count -= removal.blocks_freed;
+    free_from = removal.next_block;
+    if (free_from != kEndOfFileBlocks && !FS_TRY(orphan_intent(store_, inode_.ino))) {
+      DiskOrphan orphan{};
+      orphan.intent = static_cast<uint8_t>(OrphanIntent::truncate);
+      orphan.start_block = blocks_for_bytes(size_bytes);
+      transaction.put_struct(orphan_key(inode_.ino), orphan);
+    }
+  }
+  transaction.put_struct(Key(inode_.ino, ItemKind::inode, 0), to_disk(attributes));
+  inode_.last_sequence = FS_TRY(store_.commit(transaction, false));
+  inode_.attributes = attributes;
+  inode_.item_dirty = false;
+  MutexLock lock(mutex_);
+  size_ = size_bytes;
+  disk_size_moved(disk_size);
+  return {};
+}
+
+// Drops what is only in memory from `first_block` on; what is in flight there will not be mapped.
+Status FileImpl::cancel_from(uint64_t first_block) {
+  std::vector<OrderedIo*> ended;
+  {
+    MutexLock lock(mutex_);
+    tail_.erase(first_block, kNoLimit);
+    for (auto at = ordered_.lower_bound(first_block); at != ordered_.end(); ++at) {
+      at->second->cancelled = true;
+      if (held_.erase(at->first) != 0) ended.push_back(at->second.get());
+    }
+    remove_pages(first_block);
+  }
+  for (OrderedIo* io : ended) finish(*io);
+  context_.made_progress(schedule);
+  if (context_.abandoned()) return ErrorCode::shut_down;
+  return {};
+}
+
+void FileImpl::remove_pages(uint64_t first_block) {
+  for (uint64_t from = first_block; const auto next = pages_.next(from, kPresentStates);) {
+    const uint64_t block = *next;
+    from = block + 1;
+    Page* page = pages_.find(block);
+    if (page->state == PageState::writeback) continue;  // removed when its I/O is over
+    if (page_is_dirty(page->state)) promised_.split(1).release();
+    page = transition(block, PageEvent::remove);
+    if (page != nullptr) page->dirty_stamp = 0;
+  }
+}
+
+Status FileImpl::free_chain(uint64_t start_block, const std::function<Status(Transaction&)>& last) {
+  while (start_block != kEndOfFileBlocks) {
+    MutexLock attributes_lock(inode_.mutex);
+    InodeAttributes attributes = inode_.attributes;
+    Transaction transaction;
+    const ExtentMap::Removal removal =
+        FS_TRY(extents_.remove(transaction, start_block, kEndOfFileBlocks, kFreeBytes));
+    start_block = removal.next_block;
+    FS_ASSERT(attributes.block_count >= removal.blocks_freed);
+    attributes.block_count -= removal.blocks_freed;
+    if (removal.blocks_freed != 0) {
+      transaction.put_struct(Key(inode_.ino, ItemKind::inode, 0), to_disk(attributes));
+    }
+    if (start_block == kEndOfFileBlocks && last) FS_TRY(last(transaction));
+    if (transaction.empty()) return {};
+    const Sequence sequence = FS_TRY(store_.commit(transaction, false));
+    if (removal.blocks_freed == 0) return {};
+    inode_.attributes = attributes;
+    inode_.item_dirty = false;
+    inode_.last_sequence = sequence;
+  }
+  return {};
+}
+
+Status FileImpl::remove_all() {
+  RangeTicket ticket(ranges_, RangeClass::truncate, 0, kNoLimit);
+  const Status status = [this]() -> Status {
+    FS_TRY(cancel_from(0));
+    FS_TRY(wait_ordered(0));
+    {
+      MutexLock lock(mutex_);
+      remove_pages(0);
+    }
+    return free_chain(0, {});
+  }();
+  release(ticket);
+  return status;
+}
+
+Status FileImpl::free_extents(uint64_t start_block, const std::function<void(Transaction&)>& last) {
+  const uint64_t first_byte = std::min(start_block, kMaxFileBytes / kBlockSize) * kBlockSize;
+  RangeTicket ticket(ranges_, RangeClass::truncate, first_byte, kNoLimit);
+  const Status status = free_chain(start_block, [&last](Transaction& transaction) -> Status {
+    if (last) last(transaction);
+    return {};
+  });
+  release(ticket);
+  return status;
+}
+
+}  // namespace stablefs

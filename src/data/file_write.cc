@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Writing into the cache: whole pages are adopted or copied once, partial ones merged with what was
+// there. Every page that becomes dirty brings the promise of a block.
+#include <algorithm>
+#include <cstring>
+
+#include "data/file_impl.h"
+
+namespace stablefs {
+namespace {
+
+// Payloads from here on give us their pages; smaller ones are cheaper copied than pinned.
+constexpr size_t kAdoptBytes = 128 * 1024;
+
+}  // namespace
+
+// Bytes [offset, end) on their way into pages.
+struct FileImpl::PageWrite {
+  uint64_t offset = 0;
+  uint64_t end = 0;
+  std::span<const std::byte> data;  // empty: zeros
+  BufferSlice whole;                // content of pages [whole_first, whole_end)
+  uint64_t whole_first = 0;
+  uint64_t whole_end = 0;
+  bool extends = true;  // the size follows; else only an edge of the last page is zeroed
+  SpaceReservation promise;
+  uint64_t written_end = 0;  // up to here it is done
+
+  uint64_t first_block() const { return offset / kBlockSize; }
+  uint64_t end_block() const { return blocks_for_bytes(end); }
+  uint64_t from_in(uint64_t block) const {
+    return std::max(offset, block * kBlockSize) - block * kBlockSize;
+  }
+  uint64_t to_in(uint64_t block) const {
+    return std::min(end, (block + 1) * kBlockSize) - block * kBlockSize;
+  }
+  bool has_whole(uint64_t block) const { return block >= whole_first && block < whole_end; }
+  void copy_into(std::span<std::byte> page, uint64_t block) const {
+    const std::span<std::byte> to = page.subspan(from_in(block), to_in(block) - from_in(block));
+    if (data.empty()) {
+      std::memset(to.data(), 0, to.size());
+    } else {
+      std::memcpy(to.data(), data.data() + (block * kBlockSize + from_in(block) - offset),
+                  to.size());
+    }
+  }
+  // The old content of the page does not matter: nothing of it stays inside the file.
+  bool covers(uint64_t block, uint64_t size) const {
+    if (block * kBlockSize >= size) return true;
+    return from_in(block) == 0 && (to_in(block) == kBlockSize || end >= size);
+  }
+};
+
+Result<uint64_t> FileImpl::write(uint64_t offset, const BufferSlice& payload,
+                                 std::optional<Timestamp> now) {
+  if (payload.size() == 0) return uint64_t{0};
+  if (offset > kMaxFileBytes || payload.size() > kMaxFileBytes - offset) {
+    return ErrorCode::file_too_large;
+  }
+  if (auto failure = store_.failure()) return *failure;
+  FS_TRY(context_.throttle());
+
+  PageWrite job;
+  job.offset = job.written_end = offset;
+  job.end = offset + payload.size();
+  job.data = payload.bytes();
+  stage_whole_pages(job, payload);
+
+  RangeTicket ticket(ranges_);
+  acquire_for_write(ticket, job.offset, job.end);
+  uint64_t size = 0;
+  {
+    MutexLock lock(mutex_);
+    size = size_;
+  }
+  if (offset / kBlockSize > size / kBlockSize) FS_TRY(zero_edge());
+  const Status status = write_pages(job);
+  const uint64_t written = job.written_end - offset;
+  if (written > 0) {
+    MutexLock lock(inode_.mutex);
+    InodeAttributes& attributes = inode_.attributes;
+    attributes.size_bytes = std::max(attributes.size_bytes, job.written_end);
+    if (now) attributes.modify_time = attributes.change_time = *now;
+    inode_.item_dirty = true;
+  }
+  ticket.release();
+  context_.mark_dirty(schedule);
+  if (context_.options().writeback_delay_ns == 0) {
+    submit_range(offset / kBlockSize, job.end_block(), kNoLimit);
+  }
+  if (written == 0) return status.error();
+  DataCounters& counters = context_.count();
+  counters.writes.fetch_add(1, std::memory_order_relaxed);
+  counters.written_bytes.fetch_add(written, std::memory_order_relaxed);
+  return written;
+}
+
+void FileImpl::stage_whole_pages(PageWrite& job, const BufferSlice& payload) {
+  const uint64_t first = round_up(job.offset), end = round_down(job.end);
+  if (first >= end) return;
+  job.whole_first = first / kBlockSize;
+  job.whole_end = end / kBlockSize;
+  const BufferSlice pages = payload.slice(first - job.offset, end - first);
+  DataCounters& counters = context_.count();
+  if (payload.size() >= kAdoptBytes && pages.page_aligned()) {
+    job.whole = pages;
+    counters.pages_adopted.fetch_add(job.whole_end - job.whole_first, std::memory_order_relaxed);
+    return;
+  }
+  job.whole = BufferSlice(end - first);
+  std::memcpy(job.whole.writable().data(), pages.bytes().data(), end - first);
+  counters.pages_copied.fetch_add(job.whole_end - job.whole_first, std::memory_order_relaxed);
+}
+
+// Whoever may move the end of the file owns everything from there on, so the size that decides
+// which bytes that are is looked at again once the ticket is there.
+void FileImpl::acquire_for_write(RangeTicket& ticket, uint64_t offset, uint64_t end) {
+  while (true) {
+    uint64_t size = 0;
+    {
+      MutexLock lock(mutex_);
+      size = size_;
+    }
+    const bool extends = end > size;
+    const uint64_t first = round_down(extends ? std::min(offset, size) : offset);
+    ticket.acquire(RangeClass::write, first, extends ? kNoLimit : round_up(end));
+    {
+      MutexLock lock(mutex_);
+      if (end <= size_) return;
+      if (extends && round_down(size_) >= first) return;
+    }
+    ticket.release();
+  }
+}
+
+// Before the file grows beyond the block its end is in: what lies behind the end in that block must
+// be zero on the device too, and arrive there before the size does.
+Status FileImpl::zero_edge() {
+  PageWrite job;
+  job.extends = false;
+  bool on_device_only = false;
+  {
+    MutexLock lock(mutex_);
+    if (size_ % kBlockSize == 0) return {};
+    job.offset = job.written_end = size_;
+    job.end = round_up(size_);
+    const uint64_t block = job.first_block();
+    while (pages_.state(block) == PageState::reading) pages_changed_.wait(mutex_);
+    const PageState state = pages_.state(block);
+    if (kUncommittedStates.has(state)) {
+      tail_.insert(block, block + 1);  // zero there already, and on its way
+      return {};
+    }
+    on_device_only = state == PageState::absent || state == PageState::clean;
+  }
+  if (on_device_only && FS_TRY(extents_.run_at(job.first_block())).kind != RunKind::written) {
+    return {};
+  }
+  FS_TRY(write_pages(job));
+  context_.mark_dirty(schedule);
+  return {};
+}
+
+Status FileImpl::write_pages(PageWrite& job) {
+  MutexLock lock(mutex_);
+  uint64_t block = job.first_block();
+  while (block < job.end_block()) {
+    const PageState state = pages_.state(block);
+    const bool covers = job.covers(block, size_);
+    if (!page_is_dirty(state) && job.promise.blocks() == 0) {
+      const uint64_t wanted = count_not_dirty(block, job.end_block());
+      lock.unlock();
+      const Status promised = promise(job, wanted);
+      lock.lock();
+      if (!promised.ok()) return promised;
+    } else if (state == PageState::reading && !covers) {
+      pages_changed_.wait(mutex_);
+    } else if (state == PageState::absent && !covers) {
+      const uint64_t id = next_read_id_.fetch_add(1);
+      transition(block, PageEvent::read_start)->read_id = id;
+      lock.unlock();
+      const Result<BufferSlice> base = read_base(block);
+      end_reading({block, block + 1, id}, base.ok() ? &base.value() : nullptr);
+      lock.lock();
+      if (!base.ok()) return base.error();
+    } else {
+      install(job, block);
+      ++block;
+    }
+  }
+  return {};
+}
+
+uint64_t FileImpl::count_not_dirty(uint64_t block, uint64_t end_block) {
+  uint64_t count = 0;
+  for (; block < end_block; ++block) count += !page_is_dirty(pages_.state(block));
+  return count;
+}
+
+// As much as there is: a write may end short.
+Status FileImpl::promise(PageWrite& job, uint64_t blocks) {
+  while (true) {
+    auto reserved = store_.reserve_space(blocks);
+    if (reserved.ok()) {
+      job.promise = std::move(reserved).value();
+      return {};
+    }
+    if (reserved.error().code() != ErrorCode::no_space || blocks == 1) return reserved.error();
+    blocks /= 2;
+  }
+}
+
+void FileImpl::install(PageWrite& job, uint64_t block) {
+  const PageState before = pages_.state(block);
+  const bool whole = job.covers(block, size_);
+  BufferSlice fresh = new_content(job, block, whole);
+  Page* page = transition(block, whole ? PageEvent::write_whole : PageEvent::write_part);
+  if (fresh) page->buffer = std::move(fresh);
+  ++stamp_;
+  if (page->dirty_stamp == 0) page->dirty_stamp = stamp_;
+  if (!page_is_dirty(before)) promised_.merge(job.promise.split(1));
+
+  const uint64_t page_end = (block + 1) * kBlockSize;
+  job.written_end = std::min(job.end, page_end);
+  if (job.extends) size_ = std::max(size_, job.written_end);
+  if (!job.extends || std::min(page_end, size_) > disk_size_) tail_.insert(block, block + 1);
+}
+
+// A new buffer for the page, or nothing when its own was changed in place.
+BufferSlice FileImpl::new_content(const PageWrite& job, uint64_t block, bool whole) {
+  if (job.has_whole(block) || whole) {
+    if (page_in_flight(pages_.state(block))) {
+      context_.count().stable_swaps.fetch_add(1, std::memory_order_relaxed);
+    }
+    if (job.has_whole(block)) {
+      return job.whole.slice((block - job.whole_first) * kBlockSize, kBlockSize);
+    }
+    BufferSlice fresh(kBlockSize);
+    job.copy_into(fresh.writable(), block);
+    return fresh;
+  }
+  Page* old = pages_.find(block);
+  FS_ASSERT(old != nullptr);
+  FS_ASSERT(page_has_content(old->state));
+  if (rewrite_action(false, old->buffer.sealed()) == RewriteAction::in_place) {
+    job.copy_into(old->buffer.writable(), block);
+    return {};
+  }
+  if (page_in_flight(old->state)) {
+    context_.count().stable_copies.fetch_add(1, std::memory_order_relaxed);
+  }
+  BufferSlice fresh(kBlockSize);
+  std::memcpy(fresh.writable().data(), old->buffer.bytes().data(), kBlockSize);
+  job.copy_into(fresh.writable(), block);
+  return fresh;
+}
+
+}  // namespace stablefs

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The end of an ordered extent: one transaction maps it, or its blocks are given back and the old
+// mapping stays.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "data/file_impl.h"
+
+namespace stablefs {
+
+void FileImpl::finish(OrderedIo& io) {
+  Work work{&io};
+  while (!work.empty()) {
+    OrderedIo* next = work.back();
+    work.pop_back();
+    finish_one(*next, work);
+  }
+}
+
+void FileImpl::finish_completed() {
+  while (OrderedIo* io = context_.take_completed(schedule)) finish(*io);
+}
+
+void FileImpl::finish_held() {
+  Work work;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [first, io] : held_) work.push_back(io);
+    held_.clear();
+  }
+  for (OrderedIo* io : work) finish(*io);
+}
+
+// Accounts for what the device has done. False: something is left and under way again.
+bool FileImpl::arrived(OrderedIo& io) {
+  if (!io.status.ok()) return true;
+  if (io.extent.arrived(io.blocks_done * kBlockSize)) return true;
+  if (io.blocks_done == 0 || context_.abandoned()) {
+    io.status = Error(ErrorCode::device_short, "no progress");
+    return true;
+  }
+  submit_io(io, io.extent.length_blocks() - io.extent.bytes_left() / kBlockSize);
+  return false;
+}
+
+void FileImpl::finish_one(OrderedIo& io, Work& more) {
+  if (io.extent.state() == OrderedState::submitted && !arrived(io)) return;
+  if (std::exchange(io.sealed, false)) {
+    for (BufferSlice& page : io.pages) page.unseal();
+  }
+  if (io.status.ok() && context_.abandoned()) io.status = ErrorCode::shut_down;
+  Outcome outcome;
+  Status status = io.status;
+  if (status.ok()) status = commit(io, outcome);
+  if (outcome.held) {                  // perhaps in another thread's hands by now
+    context_.made_progress(schedule);  // whoever waits for it must see to what is below
+    return;
+  }
+  if (!status.ok()) {
+    io.status = std::move(status);
+    fail(io, outcome);
+  }
+  more.insert(more.end(), outcome.released.begin(), outcome.released.end());
+  if (io.redirtied) context_.mark_dirty(schedule);
+  outcome.ended.reset();
+  if (context_.options().keep_clean) context_.note_clean(schedule);
+  context_.made_progress(schedule);
+  context_.unpin(schedule);
+}
+
+Status FileImpl::commit(OrderedIo& io, Outcome& outcome) {
+  // Held to the end: what was judged (disk size, blocks below) is changed under it only.
+  MutexLock attributes_lock(inode_.mutex);
+  uint64_t disk_size = 0;
+  {
+    MutexLock lock(mutex_);
+    switch (io.cancelled ? Verdict::fail : judge(io)) {
+      case Verdict::commit:
+        break;
+      case Verdict::hold:
+        // Kept while waiting for others who need journal space, it could be what they wait for.
+        io.journal.release();
+        io.journal_bytes = 0;
+        outcome.held = true;
+        held_.emplace(io.extent.first_block(), &io);
+        return {};
+      case Verdict::fail:
+        return Error(ErrorCode::writeback_failed, "data before it in the file was lost");
+    }
+    disk_size = disk_size_after(io);
+  }
+
+  Transaction transaction;
+  const ExtentMap::Mapping mapping{io.extent.first_block(), io.range, io.tuples, io.checksums};
+  const int64_t delta = FS_TRY(extents_.replace(transaction, mapping));
+  InodeAttributes attributes = inode_.attributes;
+  FS_ASSERT(delta >= 0 || attributes.block_count >= static_cast<uint64_t>(-delta));
+  attributes.block_count += static_cast<uint64_t>(delta);
+  attributes.disk_size_bytes = disk_size;
+  transaction.put_struct(Key(inode_.ino, ItemKind::inode, 0), to_disk(attributes));
+  const bool reserved = transaction.size_bytes() <= io.journal_bytes;
+  inode_.last_sequence =
+      FS_TRY(store_.commit(transaction, false, reserved ? &io.journal : nullptr));
+  inode_.attributes = attributes;
+  inode_.item_dirty = false;
+
+  io.extent.commit();
+  context_.count().ordered_committed.fetch_add(1, std::memory_order_relaxed);
+  MutexLock lock(mutex_);
+  // The size may have moved on since it was judged. A last block that was not written again is
+  // complete whatever comes behind it: it is zero there.
+  const uint64_t last = io.extent.end_block() - 1;
+  if (pages_.state(last) == PageState::writeback) tail_.erase(last, last + 1);
+  disk_size_moved(disk_size);
+  end_pages(io, PageEvent::write_done, outcome);
+  return {};
+}
+
+// May it be mapped now? Not above a block that has never been written: the size would have to pass
+// that block or leave this one behind the end of the file.
+FileImpl::Verdict FileImpl::judge(const OrderedIo& io) {
+  if (io.end_bytes() <= disk_size_) return Verdict::commit;
+  const auto lowest = tail_.lowest();
+  if (!lowest || *lowest >= io.extent.first_block()) return Verdict::commit;
+  const PageState below = pages_.state(*lowest);
+  if (page_in_flight(below)) return Verdict::hold;
+  if (below == PageState::dirty) return context_.closed() ? Verdict::fail : Verdict::hold;
+  FS_ASSERT(below == PageState::write_failed);
+  return Verdict::fail;
+}
+
+uint64_t FileImpl::disk_size_after(const OrderedIo& io) {
+  uint64_t size = size_;
+  if (const auto lowest = tail_.lowest_outside(io.extent.first_block(), io.extent.end_block())) {
+    size = std::min(size, *lowest * kBlockSize);
+  }
+  // The last block has grown since it was sealed: what was added has not arrived.
+  const uint64_t end = io.end_bytes();
+  const bool grown = end % kBlockSize != 0 && size_ > end &&
+                     pages_.state(io.extent.end_block() - 1) == PageState::writeback_dirty;
+  if (grown) size = std::min(size, end);
+  return std::max(size, disk_size_);
+}
+
+void FileImpl::disk_size_moved(uint64_t disk_size_bytes) {
+  disk_size_ = disk_size_bytes;
+  tail_.erase(0, disk_size_ / kBlockSize);
+  if (size_ <= disk_size_) tail_.clear();
+}
+
+void FileImpl::fail(OrderedIo& io, Outcome& outcome) {
+  io.extent.fail();
+  if (io.range.length_blocks != 0) store_.give_back(io.range);
+  bool quiet = context_.closed();
+  {
+    MutexLock lock(mutex_);
+    quiet |= io.cancelled;
+    end_pages(io, PageEvent::write_failed, outcome);
+  }
+  if (quiet) return;
+  context_.count().ordered_failed.fetch_add(1, std::memory_order_relaxed);
+  errors_.fetch_add(1);
+  context_.options().logger->write(
+      LogLevel::error,
+      fmt::format("inode {}: writing back {} bytes at offset {} failed, they are lost when the "
+                  "file leaves memory: {}",
+                  inode_.ino.value, io.extent.length_blocks() * kBlockSize,
+                  io.extent.first_block() * kBlockSize, io.status.error().message()));
+}
+
+void FileImpl::end_pages(OrderedIo& io, PageEvent event, Outcome& outcome) {
+  const auto entry = ordered_.find(io.extent.first_block());
+  FS_ASSERT(entry != ordered_.end());
+  // With its pages, so that they may be gathered anew.
+  outcome.ended = std::move(entry->second);
+  context_.ordered_ended();
+  ordered_.erase(entry);
+  const bool keep_clean = context_.options().keep_clean;
+  for (uint64_t block = io.extent.first_block(); block < io.extent.end_block(); ++block) {
+    Page* page = transition(block, event);
+    const uint64_t stamp = std::exchange(page->flight_stamp, 0);
+    if (page->state == PageState::dirty) {
+      io.redirtied = true;
+      // The newer version has the bytes of the lost one too.
+      if (event == PageEvent::write_failed) page->dirty_stamp = std::min(stamp, page->dirty_stamp);
+    }
+    if (page->state == PageState::clean && !keep_clean) transition(block, PageEvent::drop);
+  }
+
+  // Those above look again when nothing is below them any more, or nothing that will ever come.
+  const auto lowest = tail_.lowest();
+  const bool lost = lowest && !kUncommittedStates.has(pages_.state(*lowest));
+  for (auto at = held_.begin(); at != held_.end();) {
+    if (lowest && !lost && at->first > *lowest) break;
+    outcome.released.push_back(at->second);
+    at = held_.erase(at);
+  }
+}
+
+}  // namespace stablefs

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// An ordered extent with all it needs on its way: sealed pages, promised then allocated blocks,
+// tuples, journal space, the device request. One thread at a time works on it: the submitter, the
+// device, whoever took it from the completed queue.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "data/buffer.h"
+#include "data/ordered_extent.h"
+#include "device/block_device.h"
+#include "integrity/tuple.h"
+#include "store/store.h"
+
+namespace stablefs {
+
+struct OrderedIo {
+  explicit OrderedIo(OrderedExtent covered) : extent(covered) {}
+  OrderedIo(const OrderedIo&) = delete;
+  OrderedIo& operator=(const OrderedIo&) = delete;
+
+  // Data behind this offset is not in it: the size when the pages were sealed.
+  uint64_t end_bytes() const { return std::min(size_at_seal, extent.end_block() * kBlockSize); }
+
+  OrderedExtent extent;
+  std::vector<BufferSlice> pages;  // one a block; sealed until the I/O is over
+  bool sealed = false;
+  uint64_t size_at_seal = 0;
+  // Truncated away while under way: given back instead of mapped. Guarded by the file's mutex.
+  bool cancelled = false;
+  bool redirtied = false;  // a page of it had been written again when it ended
+
+  SpaceReservation space;
+  JournalReservation journal;
+  uint64_t journal_bytes = 0;
+  BlockRange range;  // length 0: nothing allocated
+  std::vector<Tuple> tuples;
+  std::vector<uint32_t> checksums;
+
+  std::vector<iovec> memory;
+  DeviceRequest request;
+  Status status;             // of the last request
+  uint64_t blocks_done = 0;  // by the last request
+};
+
+}  // namespace stablefs

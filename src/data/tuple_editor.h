@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Tuples of longer extents: items {0, tuples, LBA} of up to kMaxTuplesPerItem tuples. Runs need not
+// be aligned; the item that contains an LBA is the last one at or below it.
+//
+// An editor collects the deletions of one transaction: several extents may have their tuples in
+// one item, and the tree shows only what was committed before.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "data/interval_set.h"
+#include "integrity/tuple.h"
+#include "store/store.h"
+#include "store/transaction.h"
+
+namespace stablefs {
+
+// The tuples of `range`; extent_invalid when one is missing.
+Result<std::vector<Tuple>> read_tuples(Store& store, BlockRange range);
+// Puts the tuples of newly mapped blocks.
+void put_tuples(Transaction& transaction, BlockRange range, std::span<const Tuple> tuples,
+                Interval interval);
+
+// Worst case a transaction grows by: putting the tuples of new blocks, ...
+size_t put_tuples_bytes(uint64_t length_blocks, Interval interval);
+// ... deleting those of a run (both ends inside items that go on).
+size_t erase_tuples_bytes(uint64_t length_blocks);
+
+class TupleEditor {
+ public:
+  explicit TupleEditor(Store& store) : store_(store), interval_(store.interval()) {}
+
+  Status erase(BlockRange range);
+  void emit(Transaction& transaction) const;
+
+ private:
+  Status load(BlockRange range);
+
+  Store& store_;
+  const Interval interval_;
+  IntervalSet loaded_;                               // blocks whose original items were read
+  std::map<uint64_t, std::vector<Tuple>> original_;  // by LBA
+  std::map<uint64_t, std::vector<Tuple>> pieces_;    // what is left of them
+};
+
+}  // namespace stablefs

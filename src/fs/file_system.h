@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// FileSystem: POSIX semantics on inode numbers and spans. No libfuse, no errno, no wall-clock time
+// of its own. Every call is thread-safe and complete when it returns.
+//
+// Permission checks are the caller's (kernel: default_permissions); immutability, name rules,
+// sticky results of errors and limits are checked here.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "base/log.h"
+#include "base/result.h"
+#include "data/buffer.h"
+#include "device/block_device.h"
+#include "store/store.h"
+
+namespace stablefs {
+
+enum class CacheMode : uint8_t { kernel, through, daemon };
+enum class AtimePolicy : uint8_t { relatime, noatime, strictatime };
+
+struct FileSystemOptions {
+  Clock* clock = nullptr;    // required
+  Logger* logger = nullptr;  // required
+  bool read_only = false;
+  CacheMode cache = CacheMode::kernel;
+  AtimePolicy atime = AtimePolicy::relatime;
+  uint64_t writeback_delay_ns = 500 * kNsPerMs;  // 0: submit a page as soon as it is dirty
+  uint64_t commit_interval_ns = 5 * kNsPerSecond;
+  uint64_t dirty_limit_bytes = 256ull << 20;         // writers wait for writeback beyond this
+  uint64_t clean_limit_bytes = 512ull << 20;         // clean pages kept with CacheMode::daemon
+  std::function<void(uint8_t epoch[16])> new_epoch;  // tests: a fixed journal epoch
+};
+
+struct Attributes {
+  Ino ino;
+  uint32_t generation = 0;
+  uint32_t mode = 0;  // S_IFMT and permissions
+  uint32_t link_count = 0;
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  uint32_t device_major = 0, device_minor = 0;
+  uint64_t size_bytes = 0;
+  uint64_t block_count = 0;  // 4 KiB blocks mapped or promised to dirty pages
+  Timestamp access_time, modify_time, change_time, birth_time;
+};
+
+// What a new file gets. `mode` has the type for make_node (S_IFREG, S_IFIFO, ...); umask applied.
+struct NewFile {
+  uint32_t mode = 0;
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  uint32_t device_major = 0, device_minor = 0;
+};
+
+struct AttributeChange {
+  std::optional<uint32_t> mode;  // permission bits only
+  std::optional<uint32_t> uid, gid;
+  std::optional<uint64_t> size_bytes;
+  std::optional<Timestamp> access_time, modify_time, change_time;
+  bool access_time_now = false, modify_time_now = false;
+  bool clear_suid_sgid = false;  // FUSE_HANDLE_KILLPRIV_V2
+};
+
+struct DirectoryEntry {
+  uint64_t cookie;  // pass as `after` to go on behind this entry
+  Ino ino;
+  uint8_t type;  // DT_*
+  std::string name;
+};
+
+struct FsStatistics {
+  uint64_t total_blocks, free_blocks, available_blocks;  // 4 KiB each
+  uint64_t files, free_files;
+  uint32_t name_bytes_max;
+  uint64_t filesystem_id;
+};
+
+// An open file: given by open/create, ends with release. Carries the error cursor.
+using HandleId = uint64_t;
+
+struct OpenFlags {
+  bool read = false, write = false, truncate = false, direct = false, append = false;
+  bool sync = false, data_sync = false;  // O_SYNC, O_DSYNC
+  bool clear_suid_sgid = false;          // FUSE_HANDLE_KILLPRIV_V2, with truncate
+};
+
+enum class RenameMode : uint8_t { replace, no_replace, exchange };
+
+// Flat list of "dotted.lower.case.names" and values, as `stablefs stats` prints it.
+using Statistics = std::vector<std::pair<std::string, uint64_t>>;
+
+class FileSystem {
+ public:
+  // Mounts: replays, finishes what a crash left over (orphans), starts the background threads.
+  static Result<std::unique_ptr<FileSystem>> open(BlockDevice& device,
+                                                  const FileSystemOptions& options);
+  virtual ~FileSystem() = default;
+
+  // Writes back everything, checkpoints cleanly, stops. Nothing but the destructor may follow.
+  // After stop() it does nothing and says shut_down.
+  virtual Status close() = 0;
+  // Stops at once, writes nothing more; every later call fails with shut_down.
+  virtual void stop() = 0;
+
+  // --- namespace. Calls returning Attributes of a looked-up inode count one lookup on it.
+  virtual Result<Attributes> lookup(Ino parent, std::string_view name) = 0;  // "." and ".." too
+  virtual void forget(Ino ino, uint64_t lookups) = 0;
+  virtual Result<Attributes> make_node(Ino parent, std::string_view name, const NewFile& file) = 0;
+  virtual Result<Attributes> make_directory(Ino parent, std::string_view name,
+                                            const NewFile& file) = 0;
+  virtual Result<Attributes> make_symlink(Ino parent, std::string_view name,
+                                          std::string_view target, const NewFile& file) = 0;
+  virtual Result<std::pair<Attributes, HandleId>> create(Ino parent, std::string_view name,
+                                                         const NewFile& file,
+                                                         const OpenFlags& flags) = 0;
+  virtual Result<Attributes> link(Ino ino, Ino new_parent, std::string_view new_name) = 0;
+  virtual Status unlink(Ino parent, std::string_view name) = 0;
+  virtual Status remove_directory(Ino parent, std::string_view name) = 0;
+  virtual Status rename(Ino parent, std::string_view name, Ino new_parent,
+                        std::string_view new_name, RenameMode mode) = 0;
+  virtual Result<std::string> read_symlink(Ino ino) = 0;
+
+  // --- attributes
+  virtual Result<Attributes> get_attributes(Ino ino) = 0;
+  virtual Result<Attributes> set_attributes(Ino ino, const AttributeChange& change) = 0;
+
+  // --- directories: entries behind cookie `after` (0: from the start, "." and ".." included) until
+  // `emit` returns false. With `count_lookup` each emitted entry except "." and ".." counts a
+  // lookup and comes with attributes (null, and not counted, when its inode cannot be read); when
+  // `emit` returns false the entry is not counted. `emit` must not call back.
+  virtual Status read_directory(
+      Ino ino, uint64_t after, bool count_lookup,
+      const std::function<bool(const DirectoryEntry&, const Attributes*)>& emit) = 0;
+
+  // --- files
+  virtual Result<HandleId> open_file(Ino ino, const OpenFlags& flags) = 0;
+  virtual void release(HandleId handle) = 0;
+  // Fills `out` from the start; returns bytes read (short at EOF, rest of `out` untouched).
+  virtual Result<uint64_t> read(Ino ino, HandleId handle, uint64_t offset_bytes,
+                                std::span<std::byte> out) = 0;
+  // Data in `payload` (a sealed or private buffer): whole pages of a page-aligned payload of
+  // 128 KiB and more are adopted without a copy, so the caller must not touch the buffer again.
+  // `times_follow`: written back by the kernel's cache, which owns mtime and ctime and sends them
+  // itself, perhaps before this write arrives.
+  virtual Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
+                                 const BufferSlice& payload, bool kill_suid_sgid,
+                                 bool times_follow = false) = 0;
+  virtual Status flush(Ino ino, HandleId handle) = 0;  // close(2): reports write errors
+  virtual Status fsync(Ino ino, HandleId handle,
+                       bool data_only) = 0;  // also directories (handle 0)
+  // SEEK_DATA / SEEK_HOLE.
+  virtual Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) = 0;
+
+  virtual Status sync_all() = 0;  // syncfs
+  virtual FsStatistics statistics() = 0;
+  virtual Statistics counters() = 0;
+  virtual Store& store() = 0;
+};
+
+}  // namespace stablefs

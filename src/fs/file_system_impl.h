@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// FileSystem over a Store and a DataContext. Each namespace operation is one transaction.
+//
+// Locks, in the order of their ranks: the rename mutex (directories may move between parents only
+// under it, so a walk up the `parent` fields sees one tree), the `names` of parent directories
+// (two: by inode number), then the attribute mutexes of all inodes involved (ItemUpdate). The
+// emptiness of a directory that is removed is checked under its attribute mutex, which every
+// insertion takes too: its `names` is not needed. ContentsUse ends after all locks.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "data/file_data.h"
+#include "fs/directory.h"
+#include "fs/file_system.h"
+#include "fs/flusher.h"
+#include "fs/handles.h"
+#include "fs/inode_table.h"
+#include "fs/item_update.h"
+#include "fs/orphans.h"
+
+namespace stablefs {
+
+// What a FileSystem stands on; tests put their own in.
+struct FileSystemParts {
+  BlockDevice* device = nullptr;  // for counters; may be null
+  std::unique_ptr<Store> store;
+  std::unique_ptr<DataContext> data;
+  NameHash name_hash;
+};
+
+using EmitEntry = std::function<bool(const DirectoryEntry&, const Attributes*)>;
+
+class FileSystemImpl final : public FileSystem {
+ public:
+  FileSystemImpl(FileSystemParts parts, const FileSystemOptions& options);
+  ~FileSystemImpl() override;
+  Status start();  // once: recovery, threads
+
+  Status close() override;
+  void stop() override;
+
+  Result<Attributes> lookup(Ino parent, std::string_view name) override;
+  void forget(Ino ino, uint64_t lookups) override;
+  Result<Attributes> make_node(Ino parent, std::string_view name, const NewFile& file) override;
+  Result<Attributes> make_directory(Ino parent, std::string_view name,
+                                    const NewFile& file) override;
+  Result<Attributes> make_symlink(Ino parent, std::string_view name, std::string_view target,
+                                  const NewFile& file) override;
+  Result<std::pair<Attributes, HandleId>> create(Ino parent, std::string_view name,
+                                                 const NewFile& file,
+                                                 const OpenFlags& flags) override;
+  Result<Attributes> link(Ino ino, Ino new_parent, std::string_view new_name) override;
+  Status unlink(Ino parent, std::string_view name) override;
+  Status remove_directory(Ino parent, std::string_view name) override;
+  Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name,
+                RenameMode mode) override;
+  Result<std::string> read_symlink(Ino ino) override;
+
+  Result<Attributes> get_attributes(Ino ino) override;
+  Result<Attributes> set_attributes(Ino ino, const AttributeChange& change) override;
+
+  Status read_directory(Ino ino, uint64_t after, bool count_lookup, const EmitEntry& emit) override;
+
+  Result<HandleId> open_file(Ino ino, const OpenFlags& flags) override;
+  void release(HandleId handle) override;
+  Result<uint64_t> read(Ino ino, HandleId handle, uint64_t offset_bytes,
+                        std::span<std::byte> out) override;
+  Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
+                         const BufferSlice& payload, bool kill_suid_sgid,
+                         bool times_follow = false) override;
+  Status flush(Ino ino, HandleId handle) override;
+  Status fsync(Ino ino, HandleId handle, bool data_only) override;
+  Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) override;
+
+  Status sync_all() override;
+  FsStatistics statistics() override;
+  Statistics counters() override;
+  Store& store() override { return *store_; }
+
+  size_t inodes_in_memory() { return inodes_.size(); }  // for tests
+  void run_flusher() { (void)flusher_.flush().ok(); }   // for tests
+  void drain_orphans() { orphans_.drain(); }            // for tests
+
+ private:
+  // What becomes of an inode that loses a link.
+  enum class Fate : uint8_t { stays, doomed, erased };
+  // A rename between its checks and its commit.
+  struct Renaming;
+  // An open file, or a use of the contents for the length of one call.
+  struct FileUse {
+    std::shared_ptr<OpenFile> open;
+    ContentsUse use;
+    Inode& inode() const { return open ? *open->use : *use; }
+  };
+
+  Status check_running() const;
+  Status check_changeable() const;
+  Timestamp now() const { return options_.clock->wall_time(); }
+
+  Result<InodeRef> directory(Ino ino);
+  Result<InodeRef> child(const Dirent& dirent);
+  Result<ContentsUse> use_contents(Ino ino);
+  Result<ContentsUse> use_child(const Dirent& dirent);
+  Result<FileUse> use_file(Ino ino, HandleId handle);
+  Attributes attributes_of(Inode& inode);
+
+  // The new inode, looked up once.
+  Result<InodeRef> create_inode(Ino parent, std::string_view name, const NewFile& file,
+                                std::string_view target);
+  Result<InodeRef> try_create_inode(Ino parent, std::string_view name, const NewFile& file,
+                                    std::string_view target);
+  // One link less, in `update`; after the commit (or its failure) `settle` with what it said.
+  Fate drop_link(ItemUpdate& update, Inode& inode, Timestamp time);
+  void settle(Inode& inode, Fate fate, bool committed);
+  Status remove_entry(Ino parent, std::string_view name, bool is_directory);
+
+  Result<InodeRef> find_child(Inode& parent, std::string_view name);
+  Status find_source(Renaming& renaming, std::string_view name);
+  Status find_target(Renaming& renaming);
+  Status write_back_before_replacing(Renaming& renaming);
+  Status rename_locked(Renaming& renaming, std::string_view name);
+  Status check_rename(Renaming& renaming);
+  Status check_not_below(Inode& moved, Ino directory);
+  Status commit_replace(Renaming& renaming);
+  Status commit_exchange(Renaming& renaming);
+
+  Status change_attributes(Inode& inode, const AttributeChange& change);
+  Status truncate(Inode& inode, uint64_t size_bytes);
+  Status clear_suid_sgid(Inode& inode);
+  void note_access(Inode& inode);
+  Result<uint64_t> write_data(Inode& inode, uint64_t offset_bytes, const BufferSlice& payload,
+                              std::optional<Timestamp> time);
+  Status sync_inode(Inode& inode, bool data_only);
+
+  // A directory being read.
+  struct Listing {
+    Inode& inode;
+    uint64_t after;
+    const bool count_lookup;
+    const EmitEntry& emit;
+    bool more = true;
+  };
+  Status emit_dots(Listing& listing);
+  Status emit_batch(Listing& listing);
+
+  FileSystemOptions options_;
+  BlockDevice* const device_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<DataContext> data_;
+  InodeTable inodes_;
+  Directories directories_;
+  Orphans orphans_;
+  Flusher flusher_;
+  HandleTable handles_;
+  InodeRef root_;  // stays in memory: the kernel never looks it up
+  Mutex rename_mutex_{LockRank::rename, "rename"};
+  std::atomic<bool> stopped_{false};
+  std::atomic<bool> ended_{false};  // close() or stop() was called
+  bool closed_ = false;             // close() has stopped the data layer
+};
+
+// A type, permissions and times for an inode about to be created.
+InodeAttributes new_attributes(const NewFile& file, Timestamp now);
+
+}  // namespace stablefs

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Open files and their contents. The flags of an open file do not limit what is read or written
+// through it: the kernel reads pages through files opened for writing only, and writes them back
+// through any file it likes.
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.h"
+#include "fs/file_system_impl.h"
+
+namespace stablefs {
+
+Result<FileSystemImpl::FileUse> FileSystemImpl::use_file(Ino ino, HandleId handle) {
+  FileUse file;
+  if (handle == 0) {
+    file.use = FS_TRY(use_contents(ino));
+  } else {
+    file.open = handles_.get(handle);
+    if (!file.open || file.open->use->ino() != ino) return ErrorCode::bad_handle;
+  }
+  return file;
+}
+
+Result<HandleId> FileSystemImpl::open_file(Ino ino, const OpenFlags& flags) {
+  FS_TRY(check_running());
+  if (flags.write || flags.truncate) FS_TRY(check_changeable());
+  ContentsUse use = FS_TRY(use_contents(ino));
+  if (use->is_directory()) return ErrorCode::is_a_directory;
+  if (!use->is_regular()) return ErrorCode::not_supported;
+  if (flags.clear_suid_sgid) FS_TRY(clear_suid_sgid(*use));
+  if (flags.truncate) FS_TRY(truncate(*use, 0));
+  return handles_.add(std::make_shared<OpenFile>(std::move(use), flags));
+}
+
+void FileSystemImpl::release(HandleId handle) {
+  handles_.remove(handle);
+}
+
+Result<uint64_t> FileSystemImpl::read(Ino ino, HandleId handle, uint64_t offset_bytes,
+                                      std::span<std::byte> out) {
+  FS_TRY(check_running());
+  const FileUse file = FS_TRY(use_file(ino, handle));
+  Inode& inode = file.inode();
+  if (!inode.is_regular())
+    return inode.is_directory() ? ErrorCode::is_a_directory : ErrorCode::invalid_argument;
+  if (offset_bytes >= kMaxFileBytes || out.empty()) return 0;
+  const uint64_t length_bytes = std::min<uint64_t>(out.size(), kMaxFileBytes - offset_bytes);
+  const uint64_t done_bytes =
+      FS_TRY(inodes_.data_of(inode).read(offset_bytes, out.first(length_bytes)));
+  note_access(inode);
+  return done_bytes;
+}
+
+Result<uint64_t> FileSystemImpl::write(Ino ino, HandleId handle, uint64_t offset_bytes,
+                                       const BufferSlice& payload, bool kill_suid_sgid,
+                                       bool times_follow) {
+  FS_TRY(check_changeable());
+  const FileUse file = FS_TRY(use_file(ino, handle));
+  Inode& inode = file.inode();
+  if (!inode.is_regular())
+    return inode.is_directory() ? ErrorCode::is_a_directory : ErrorCode::invalid_argument;
+  if (payload.size() == 0) return 0;
+  if (offset_bytes >= kMaxFileBytes) return ErrorCode::file_too_large;
+  if (kill_suid_sgid) FS_TRY(clear_suid_sgid(inode));
+  const uint64_t room_bytes = kMaxFileBytes - offset_bytes;
+  const auto time = times_follow ? std::nullopt : std::optional(now());
+  const uint64_t done_bytes =
+      payload.size() <= room_bytes
+          ? FS_TRY(write_data(inode, offset_bytes, payload, time))
+          : FS_TRY(write_data(inode, offset_bytes, payload.slice(0, room_bytes), time));
+  // Where the kernel caches, it sends an fsync of its own after a synchronous write.
+  const bool past_the_kernel_cache =
+      options_.cache == CacheMode::daemon || (file.open && file.open->flags.direct);
+  const bool synchronous = file.open && (file.open->flags.sync || file.open->flags.data_sync);
+  if (past_the_kernel_cache && synchronous) {
+    FS_TRY(sync_inode(inode, !file.open->flags.sync));
+  }
+  return done_bytes;
+}
+
+Result<uint64_t> FileSystemImpl::write_data(Inode& inode, uint64_t offset_bytes,
+                                            const BufferSlice& payload,
+                                            std::optional<Timestamp> time) {
+  inode.data_used = true;
+  FileData& data = inodes_.data_of(inode);
+  auto written = data.write(offset_bytes, payload, time);
+  const bool full = !written.ok() && written.error().code() == ErrorCode::no_space;
+  // Space of removed files that is still being freed counts as free.
+  if (full && orphans_.drain()) written = data.write(offset_bytes, payload, time);
+  flusher_.mark(inode);
+  return written;
+}
+
+Status FileSystemImpl::flush(Ino ino, HandleId handle) {
+  FS_TRY(check_running());
+  const FileUse file = FS_TRY(use_file(ino, handle));
+  return file.open ? file.open->report_errors() : Status();
+}
+
+Status FileSystemImpl::sync_inode(Inode& inode, bool data_only) {
+  if (inode.data()) FS_TRY(inode.data()->write_back());
+  // Sizes are committed with the data: what is only in the item are times.
+  if (!data_only) FS_TRY(flusher_.commit_item(inode));
+  Sequence sequence;
+  {
+    MutexLock lock(inode.state.mutex);
+    sequence = inode.state.last_sequence;
+  }
+  return store_->sync(sequence);
+}
+
+Status FileSystemImpl::fsync(Ino ino, HandleId handle, bool data_only) {
+  FS_TRY(check_running());
+  if (options_.read_only) return {};
+  if (handle == 0) {
+    const InodeRef inode = FS_TRY(inodes_.get(ino));
+    return sync_inode(*inode, data_only);
+  }
+  const FileUse file = FS_TRY(use_file(ino, handle));
+  const Status synced = sync_inode(file.inode(), data_only);
+  // An error of this very call is in the count too: it is told once, by what is returned now.
+  const Status earlier = file.open->report_errors();
+  return synced.ok() ? earlier : synced;
+}
+
+Result<uint64_t> FileSystemImpl::seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) {
+  FS_TRY(check_running());
+  const FileUse file = FS_TRY(use_file(ino, handle));
+  Inode& inode = file.inode();
+  if (!inode.is_regular()) return ErrorCode::invalid_argument;
+  if (options_.cache != CacheMode::kernel || inode.writers == 0) {
+    return inodes_.data_of(inode).seek(offset_bytes, hole);
+  }
+  // The kernel may hold pages we know nothing of, also behind the size we know: no place may be
+  // called a hole, and the end of the file is beyond what we can tell.
+  if (!hole) return offset_bytes;
+  MutexLock lock(inode.state.mutex);
+  const uint64_t size_bytes = inode.state.attributes.size_bytes;
+  return offset_bytes < size_bytes ? size_bytes : kMaxFileBytes;
+}
+
+}  // namespace stablefs

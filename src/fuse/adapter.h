@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// From low-level FUSE operations to FileSystem and back. The only place of the daemon where errors
+// become errno. No state of its own but counters: what is open or looked up is the FileSystem's.
+//
+// Permissions are checked by the kernel (default_permissions). Nothing but us changes the
+// filesystem, so entries and attributes may be kept by the kernel as long as it likes.
+#pragma once
+
+#include <fuse_lowlevel.h>
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "base/log.h"
+#include "fs/file_system.h"
+#include "fuse/protocol.h"
+#include "fuse/request.h"
+
+namespace stablefs {
+
+struct AdapterOptions {
+  CacheMode cache = CacheMode::kernel;
+  // JSON for the control attribute "info".
+  std::function<std::string()> info;
+  // DESTROY: makes everything durable and lets go of the device. Nothing is called after it.
+  std::function<void()> destroy;
+};
+
+class Adapter {
+ public:
+  Adapter(FileSystem& fs, AdapterOptions options) : fs_(fs), options_(std::move(options)) {}
+  Adapter(const Adapter&) = delete;
+  Adapter& operator=(const Adapter&) = delete;
+
+  static const fuse_lowlevel_ops& operations();
+  static Adapter& of(fuse_req_t req) { return *static_cast<Adapter*>(fuse_req_userdata(req)); }
+
+  // INIT: what we want of what the kernel offers.
+  void initialise(fuse_conn_info& connection);
+  // Requests libfuse does not know.
+  Status sync_all() { return fs_.sync_all(); }
+  Result<StatxOut> statx(Ino ino);
+  void destroy();
+
+  void count(uint32_t opcode);
+  Statistics counters();  // the FileSystem's and the requests by operation
+
+  // Makes the kernel ask for the inode's attributes again: for changes it does not expect.
+  void set_attribute_invalidator(std::function<void(Ino)> invalidate) {
+    invalidate_ = std::move(invalidate);
+  }
+  void invalidate_attributes(Ino ino) {
+    if (invalidate_) invalidate_(ino);
+  }
+
+  FileSystem& fs() { return fs_; }
+  const AdapterOptions& options() const { return options_; }
+
+ private:
+  FileSystem& fs_;
+  const AdapterOptions options_;
+  std::function<void(Ino)> invalidate_;
+  std::array<std::atomic<uint64_t>, kOpcodeLimit> requests_{};
+};
+
+// --- between the files of this layer
+
+// Each fills in the operations of one topic.
+void install_namespace_operations(fuse_lowlevel_ops& operations);
+void install_attribute_operations(fuse_lowlevel_ops& operations);
+void install_file_operations(fuse_lowlevel_ops& operations);
+void install_directory_operations(fuse_lowlevel_ops& operations);
+void install_control_operations(fuse_lowlevel_ops& operations);
+
+inline void reply_error(fuse_req_t req, const Error& error) {
+  fuse_reply_err(req, error.errno_value());
+}
+inline void reply_status(fuse_req_t req, const Status& status) {
+  fuse_reply_err(req, status.ok() ? 0 : status.error().errno_value());
+}
+
+// What a thing made in `parent` by the request's caller gets: in a setgid directory the group is
+// the directory's, and directories inherit the bit.
+Result<NewFile> new_file(fuse_req_t req, Ino parent, mode_t mode);
+
+// The kernel sends names longer than any filesystem may hold.
+Status check_name_length(std::string_view name);
+
+OpenFlags open_flags(const Adapter& adapter, int flags);
+// What the reply to OPEN and CREATE says about caching.
+void set_open_reply(const Adapter& adapter, fuse_file_info& file);
+
+}  // namespace stablefs

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Talking to the running daemon: the control attributes of the root directory (see
+// stablefs/control.h) and the shutdown ioctl.
+#include <sys/ioctl.h>
+
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "fuse/adapter.h"
+#include "stablefs/control.h"
+
+namespace stablefs {
+namespace {
+
+// As other filesystems have it: stop at once and write nothing more.
+const unsigned kIoctlShutdown = _IOR('X', 125, uint32_t);
+
+std::string statistics_json(Adapter& adapter) {
+  nlohmann::json out = nlohmann::json::object();
+  for (const auto& [name, value] : adapter.counters()) out[name] = value;
+  return out.dump();
+}
+
+void reply_value(fuse_req_t req, std::string_view value, size_t size) {
+  if (size == 0) {
+    fuse_reply_xattr(req, value.size());
+  } else if (value.size() > size) {
+    fuse_reply_err(req, ERANGE);
+  } else {
+    fuse_reply_buf(req, value.data(), value.size());
+  }
+}
+
+void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
+  Adapter& adapter = Adapter::of(req);
+  const std::string_view wanted(name);
+  if (Ino(ino) == kRootIno && wanted == kControlStats) {
+    reply_value(req, statistics_json(adapter), size);
+  } else if (Ino(ino) == kRootIno && wanted == kControlInfo && adapter.options().info) {
+    reply_value(req, adapter.options().info(), size);
+  } else {
+    fuse_reply_err(req, ENOTSUP);
+  }
+}
+
+void op_ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*, unsigned,
+              const void*, size_t, size_t) {
+  if (command != kIoctlShutdown) {
+    fuse_reply_err(req, ENOTTY);
+    return;
+  }
+  if (fuse_req_ctx(req)->uid != 0) {
+    fuse_reply_err(req, EPERM);
+    return;
+  }
+  Adapter::of(req).fs().stop();
+  fuse_reply_ioctl(req, 0, nullptr, 0);
+}
+
+}  // namespace
+
+void install_control_operations(fuse_lowlevel_ops& operations) {
+  operations.getxattr = op_getxattr;
+  operations.ioctl = op_ioctl;
+}
+
+}  // namespace stablefs

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Open files. OPEN, RELEASE and FLUSH are always served: once OPEN was answered ENOSYS, truncation
+// on open would be lost.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "fuse/adapter.h"
+#include "fuse/attributes.h"
+
+namespace stablefs {
+namespace {
+
+// In cache=kernel the kernel also counts blocks from what it last asked; elsewhere it asks again
+// after every write by itself.
+void let_kernel_ask_again(Adapter& adapter, Ino ino) {
+  adapter.invalidate_attributes(ino);
+}
+
+Status clear_suid_sgid(FileSystem& fs, Ino ino) {
+  AttributeChange change;
+  change.clear_suid_sgid = true;
+  FS_TRY(fs.set_attributes(ino, change));
+  return {};
+}
+
+bool has_suid_or_sgid(FileSystem& fs, Ino ino) {
+  const Result<Attributes> attributes = fs.get_attributes(ino);
+  return attributes.ok() && (attributes->mode & (S_ISUID | S_ISGID)) != 0;
+}
+
+void op_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
+  Adapter& adapter = Adapter::of(req);
+  const Result<HandleId> handle =
+      adapter.fs().open_file(Ino(ino), open_flags(adapter, file->flags));
+  if (!handle.ok()) return reply_error(req, handle.error());
+  const auto* in = current_request()->arguments_as<fuse_open_in>();
+  const bool kill = in != nullptr && (in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
+  if (kill && has_suid_or_sgid(adapter.fs(), Ino(ino))) {
+    if (const Status status = clear_suid_sgid(adapter.fs(), Ino(ino)); !status.ok()) {
+      adapter.fs().release(*handle);
+      return reply_error(req, status.error());
+    }
+    let_kernel_ask_again(adapter, Ino(ino));
+  }
+  file->fh = *handle;
+  set_open_reply(adapter, *file);
+  // The caller was interrupted: there will be no RELEASE.
+  if (fuse_reply_open(req, file) == -ENOENT) adapter.fs().release(*handle);
+}
+
+Result<std::pair<Attributes, HandleId>> create(fuse_req_t req, Ino parent, std::string_view name,
+                                               mode_t mode, int flags) {
+  Adapter& adapter = Adapter::of(req);
+  FS_TRY(check_name_length(name));
+  const NewFile file = FS_TRY(new_file(req, parent, (mode & 07777) | S_IFREG));
+  const OpenFlags open = open_flags(adapter, flags);
+  auto created = adapter.fs().create(parent, name, file, open);
+  if (created.ok() || created.error().code() != ErrorCode::exists || (flags & O_EXCL) != 0) {
+    return created;
+  }
+  // The kernel looked before, so somebody made the file since.
+  const Attributes found = FS_TRY(adapter.fs().lookup(parent, name));
+  Result<HandleId> handle = adapter.fs().open_file(found.ino, open);
+  if (!handle.ok()) {
+    adapter.fs().forget(found.ino, 1);
+    return handle.error();
+  }
+  return std::pair(found, *handle);
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
+               fuse_file_info* file) {
+  Adapter& adapter = Adapter::of(req);
+  const auto created = create(req, Ino(parent), name, mode, file->flags);
+  if (!created.ok()) return reply_error(req, created.error());
+  const fuse_entry_param entry = to_entry(created->first);
+  file->fh = created->second;
+  set_open_reply(adapter, *file);
+  if (fuse_reply_create(req, &entry, file) == -ENOENT) {
+    adapter.fs().release(created->second);
+    adapter.fs().forget(created->first.ino, 1);
+  }
+}
+
+void op_release(fuse_req_t req, fuse_ino_t, fuse_file_info* file) {
+  Adapter::of(req).fs().release(file->fh);
+  fuse_reply_err(req, 0);
+}
+
+void op_flush(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
+  reply_status(req, Adapter::of(req).fs().flush(Ino(ino), file->fh));
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int data_only, fuse_file_info* file) {
+  Adapter& adapter = Adapter::of(req);
+  const Status status = adapter.fs().fsync(Ino(ino), file->fh, data_only != 0);
+  // The blocks are allocated now, which the kernel's writeback cache does not learn by itself.
+  if (status.ok() && data_only == 0 && adapter.options().cache == CacheMode::kernel) {
+    let_kernel_ask_again(adapter, Ino(ino));
+  }
+  reply_status(req, status);
+}
+
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info* file) {
+  const std::span<std::byte> memory = current_request()->reply_memory;
+  const std::span<std::byte> out = memory.first(std::min(size, memory.size()));
+  const Result<uint64_t> read =
+      Adapter::of(req).fs().read(Ino(ino), file->fh, static_cast<uint64_t>(offset), out);
+  if (!read.ok()) return reply_error(req, read.error());
+  fuse_reply_buf(req, reinterpret_cast<const char*>(out.data()), *read);
+}
+
+void op_write(fuse_req_t req, fuse_ino_t ino, const char*, size_t size, off_t offset,
+              fuse_file_info* file) {
+  Adapter& adapter = Adapter::of(req);
+  Request& request = *current_request();
+  const auto* in = request.arguments_as<fuse_write_in>();
+  if (in == nullptr || size > request.payload.size()) {
+    fuse_reply_err(req, EIO);
+    return;
+  }
+  const bool kill =
+      (in->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0 && has_suid_or_sgid(adapter.fs(), Ino(ino));
+  const BufferSlice payload = request.payload.slice(0, size);
+  request.payload = {};
+  const bool times_follow =
+      (in->write_flags & FUSE_WRITE_CACHE) != 0 && adapter.options().cache == CacheMode::kernel;
+  const Result<uint64_t> written = adapter.fs().write(
+      Ino(ino), file->fh, static_cast<uint64_t>(offset), payload, kill, times_follow);
+  if (!written.ok()) return reply_error(req, written.error());
+  // The mode changed without a SETATTR, so the kernel would go on showing the old one.
+  if (kill) let_kernel_ask_again(adapter, Ino(ino));
+  fuse_reply_write(req, *written);
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info* file) {
+  if (whence != SEEK_DATA && whence != SEEK_HOLE) {
+    fuse_reply_err(req, EINVAL);
+    return;
+  }
+  const Result<uint64_t> found = Adapter::of(req).fs().seek(
+      Ino(ino), file->fh, static_cast<uint64_t>(offset), whence == SEEK_HOLE);
+  if (!found.ok()) return reply_error(req, found.error());
+  fuse_reply_lseek(req, static_cast<off_t>(*found));
+}
+
+}  // namespace
+
+OpenFlags open_flags(const Adapter& adapter, int flags) {
+  const int access = flags & O_ACCMODE;
+  OpenFlags open;
+  open.write = access != O_RDONLY;
+  // The writeback cache reads the rest of a partly written page through any handle.
+  open.read = access != O_WRONLY || adapter.options().cache == CacheMode::kernel;
+  open.truncate = (flags & O_TRUNC) != 0;
+  open.direct = (flags & O_DIRECT) != 0;
+  open.append = (flags & O_APPEND) != 0;
+  open.sync = (flags & O_SYNC) == O_SYNC;
+  open.data_sync = (flags & O_DSYNC) != 0;
+  return open;
+}
+
+// One mode for every open of an inode: handles that bypass the kernel's cache beside handles that
+// use it see false ends of file. So O_DIRECT alone changes nothing here; the kernel's own direct
+// path is coherent with its cache.
+void set_open_reply(const Adapter& adapter, fuse_file_info& file) {
+  file.keep_cache = 1;
+  if (adapter.options().cache != CacheMode::daemon) return;
+  file.direct_io = 1;
+  current_request()->extra_open_flags |= kOpenParallelDirectWrites;
+}
+
+void install_file_operations(fuse_lowlevel_ops& operations) {
+  operations.open = op_open;
+  operations.create = op_create;
+  operations.release = op_release;
+  operations.flush = op_flush;
+  operations.fsync = op_fsync;
+  operations.read = op_read;
+  operations.write = op_write;
+  operations.lseek = op_lseek;
+}
+
+}  // namespace stablefs

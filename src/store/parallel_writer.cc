@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "store/parallel_writer.h"
+
+namespace stablefs {
+
+struct ParallelWriter::Operation {
+  std::shared_ptr<AlignedBuffer> buffer;
+  iovec memory;
+  DeviceRequest request;
+};
+
+void ParallelWriter::write(Lba lba, Lba second, std::shared_ptr<AlignedBuffer> buffer,
+                           size_t length_bytes) {
+  submit(lba, buffer, length_bytes);
+  if (second.value != 0) submit(second, std::move(buffer), length_bytes);
+}
+
+void ParallelWriter::submit(Lba lba, std::shared_ptr<AlignedBuffer> buffer, size_t length_bytes) {
+  {
+    MutexLock lock(mutex_);
+    while (in_flight_ >= max_in_flight_) changed_.wait(mutex_);
+    ++in_flight_;
+  }
+  auto* operation = new Operation{std::move(buffer), {}, {}};  // freed by its completion
+  operation->memory = {operation->buffer->data(), length_bytes};
+  operation->request.op = DeviceOp::write;
+  operation->request.lba = lba;
+  operation->request.length_blocks = length_bytes / kBlockSize;
+  operation->request.memory = {&operation->memory, 1};
+  operation->request.complete = [this, operation](Status status, uint64_t blocks_done) {
+    bool short_write = blocks_done != operation->request.length_blocks;
+    std::unique_ptr<Operation> owned(operation);
+    auto completion = std::move(operation->request.complete);  // runs on: keep the closure alive
+    owned.reset();
+    finished(status, short_write);
+  };
+  device_.submit(operation->request);
+}
+
+void ParallelWriter::finished(const Status& status, bool short_write) {
+  MutexLock lock(mutex_);
+  if (status_.ok()) {
+    if (!status.ok()) {
+      status_ = status.error();
+    } else if (short_write) {
+      status_ = ErrorCode::device_short;
+    }
+  }
+  --in_flight_;
+  changed_.notify_all();
+}
+
+Status ParallelWriter::wait() {
+  MutexLock lock(mutex_);
+  while (in_flight_ != 0) changed_.wait(mutex_);
+  return status_;
+}
+
+}  // namespace stablefs

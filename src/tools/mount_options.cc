@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "tools/mount_options.h"
+
+#include <fmt/format.h>
+#include <sys/mount.h>
+
+#include <algorithm>
+
+#include "tools/command_line.h"
+
+namespace stablefs {
+namespace {
+
+struct FlagWord {
+  std::string_view word;
+  unsigned long flag;
+  bool set;
+};
+
+constexpr FlagWord kFlagWords[] = {
+    {"ro", MS_RDONLY, true},
+    {"rw", MS_RDONLY, false},
+    {"nosuid", MS_NOSUID, true},
+    {"suid", MS_NOSUID, false},
+    {"nodev", MS_NODEV, true},
+    {"dev", MS_NODEV, false},
+    {"noexec", MS_NOEXEC, true},
+    {"exec", MS_NOEXEC, false},
+    {"sync", MS_SYNCHRONOUS, true},
+    {"async", MS_SYNCHRONOUS, false},
+    {"dirsync", MS_DIRSYNC, true},
+    {"noatime", MS_NOATIME, true},
+    {"atime", MS_NOATIME, false},
+    {"nodiratime", MS_NODIRATIME, true},
+    {"diratime", MS_NODIRATIME, false},
+    {"relatime", MS_RELATIME, true},
+    {"norelatime", MS_RELATIME, false},
+    {"strictatime", MS_STRICTATIME, true},
+    {"nostrictatime", MS_STRICTATIME, false},
+    {"lazytime", MS_LAZYTIME, true},
+    {"nolazytime", MS_LAZYTIME, false},
+    {"silent", MS_SILENT, true},
+    {"loud", MS_SILENT, false},
+};
+
+// For mount(8), systemd or other FUSE filesystems; nothing for us to do.
+constexpr std::string_view kDroppedWords[] = {
+    "defaults", "auto",     "noauto",     "user",
+    "nouser",   "users",    "owner",      "group",
+    "nofail",   "fail",     "_netdev",    "mand",
+    "nomand",   "iversion", "noiversion", "default_permissions",
+    "nonempty", "blkdev",
+};
+constexpr std::string_view kDroppedPrefixes[] = {
+    "x-", "X-", "comment=", "user=", "fsname=", "subtype=", "uhelper=", "helper=",
+};
+
+Error bad_option(std::string_view word, std::string_view why) {
+  return Error(ErrorCode::bad_option, fmt::format("{}{}{}", word, why.empty() ? "" : ": ", why));
+}
+
+bool is_dropped(std::string_view word) {
+  const auto starts = [&](std::string_view prefix) { return word.starts_with(prefix); };
+  return std::ranges::find(kDroppedWords, word) != std::end(kDroppedWords) ||
+         std::ranges::any_of(kDroppedPrefixes, starts);
+}
+
+bool apply_flag(std::string_view word, MountOptions& options) {
+  for (const FlagWord& known : kFlagWords) {
+    if (known.word != word) continue;
+    options.mentioned |= known.flag;
+    options.flags = known.set ? options.flags | known.flag : options.flags & ~known.flag;
+    return true;
+  }
+  return false;
+}
+
+Result<uint64_t> scaled(std::string_view word, std::string_view value, uint64_t unit,
+                        uint64_t value_max) {
+  const Result<uint64_t> number = parse_number(value);
+  if (!number.ok() || *number > value_max) {
+    return bad_option(word, fmt::format("a number from 0 to {} is wanted", value_max));
+  }
+  return *number * unit;
+}
+
+Status set_cache(std::string_view word, std::string_view value, FileSystemOptions& options) {
+  if (value == "kernel") {
+    options.cache = CacheMode::kernel;
+  } else if (value == "through") {
+    options.cache = CacheMode::through;
+  } else if (value == "daemon") {
+    options.cache = CacheMode::daemon;
+  } else {
+    return bad_option(word, "kernel, through or daemon is wanted");
+  }
+  return {};
+}
+
+Status apply_own(std::string_view word, MountOptions& options) {
+  constexpr uint64_t kHourMs = 3'600'000;
+  constexpr uint64_t kHourSeconds = 3'600;
+  const size_t equals = std::min(word.find('='), word.size());
+  const std::string_view name = word.substr(0, equals);
+  const std::string_view value = word.substr(std::min(equals + 1, word.size()));
+  FileSystemOptions& filesystem = options.filesystem;
+  if (name == "cache") return set_cache(word, value, filesystem);
+  if (name == "writeback_delay") {
+    filesystem.writeback_delay_ns = FS_TRY(scaled(word, value, kNsPerMs, kHourMs));
+  } else if (name == "commit") {
+    filesystem.commit_interval_ns = FS_TRY(scaled(word, value, kNsPerSecond, kHourSeconds));
+    if (filesystem.commit_interval_ns == 0) return bad_option(word, "at least 1 second");
+  } else if (name == "dirty_limit") {
+    const Result<uint64_t> bytes = parse_size(value);
+    constexpr uint64_t kLeastBytes = 4 << 20;
+    if (!bytes.ok() || *bytes < kLeastBytes) return bad_option(word, "a size from 4M is wanted");
+    filesystem.dirty_limit_bytes = *bytes;
+  } else {
+    return bad_option(word, "");
+  }
+  return {};
+}
+
+Status apply(std::string_view word, MountOptions& options) {
+  if (word == "remount") {
+    options.remount = true;
+  } else if (word == "allow_other") {
+    options.allow_other = true;
+  } else if (!apply_flag(word, options) && !is_dropped(word)) {
+    return apply_own(word, options);
+  }
+  return {};
+}
+
+AtimePolicy atime_policy(unsigned long flags) {
+  if (flags & MS_NOATIME) return AtimePolicy::noatime;
+  if (flags & MS_STRICTATIME) return AtimePolicy::strictatime;
+  return AtimePolicy::relatime;
+}
+
+}  // namespace
+
+Result<MountOptions> parse_mount_options(std::string_view words) {
+  MountOptions options;
+  if (!words.empty()) options.text = words;
+  while (!words.empty()) {
+    const size_t end = std::min(words.find(','), words.size());
+    const std::string_view word = words.substr(0, end);
+    if (!word.empty()) FS_TRY(apply(word, options));
+    words.remove_prefix(std::min(end + 1, words.size()));
+  }
+  options.filesystem.read_only = (options.flags & MS_RDONLY) != 0;
+  options.filesystem.atime = atime_policy(options.flags);
+  return options;
+}
+
+}  // namespace stablefs

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// FileSystem in memory behind one lock: enough of POSIX to drive the fuse layer through a real
+// mount, and eyes on what the layer hands in.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/sync.h"
+#include "fs/file_system.h"
+
+namespace stablefs {
+
+class FakeFileSystem final : public FileSystem {
+ public:
+  FakeFileSystem();
+
+  struct Observations {
+    uint64_t writes = 0, unaligned_writes = 0, adopted_writes = 0;
+    uint64_t syncs = 0, fsyncs = 0, truncating_opens = 0, kills = 0;
+    uint64_t lookups_counted = 0, forgotten = 0;
+    bool closed = false;
+  };
+  Observations observations();
+  // Keeps every payload of 128 KiB and more, as a cache that adopts does.
+  void adopt_payloads() { adopt_ = true; }
+
+  Status close() override;
+  void stop() override;
+  Result<Attributes> lookup(Ino parent, std::string_view name) override;
+  void forget(Ino ino, uint64_t lookups) override;
+  Result<Attributes> make_node(Ino parent, std::string_view name, const NewFile& file) override;
+  Result<Attributes> make_directory(Ino parent, std::string_view name,
+                                    const NewFile& file) override;
+  Result<Attributes> make_symlink(Ino parent, std::string_view name, std::string_view target,
+                                  const NewFile& file) override;
+  Result<std::pair<Attributes, HandleId>> create(Ino parent, std::string_view name,
+                                                 const NewFile& file,
+                                                 const OpenFlags& flags) override;
+  Result<Attributes> link(Ino ino, Ino new_parent, std::string_view new_name) override;
+  Status unlink(Ino parent, std::string_view name) override;
+  Status remove_directory(Ino parent, std::string_view name) override;
+  Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name,
+                RenameMode mode) override;
+  Result<std::string> read_symlink(Ino ino) override;
+  Result<Attributes> get_attributes(Ino ino) override;
+  Result<Attributes> set_attributes(Ino ino, const AttributeChange& change) override;
+  Status read_directory(
+      Ino ino, uint64_t after, bool count_lookup,
+      const std::function<bool(const DirectoryEntry&, const Attributes*)>& emit) override;
+  Result<HandleId> open_file(Ino ino, const OpenFlags& flags) override;
+  void release(HandleId handle) override;
+  Result<uint64_t> read(Ino ino, HandleId handle, uint64_t offset_bytes,
+                        std::span<std::byte> out) override;
+  Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
+                         const BufferSlice& payload, bool kill_suid_sgid,
+                         bool times_follow) override;
+  Status flush(Ino ino, HandleId handle) override;
+  Status fsync(Ino ino, HandleId handle, bool data_only) override;
+  Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) override;
+  Status sync_all() override;
+  FsStatistics statistics() override;
+  Statistics counters() override;
+  Store& store() override;
+
+ private:
+  struct Node {
+    Attributes attributes;
+    std::string target;
+    std::vector<std::byte> data;
+    std::map<std::string, Ino> entries;
+    Ino parent;
+  };
+
+  Node* find(Ino ino) FS_REQUIRES(mutex_);
+  Result<Node*> directory(Ino ino) FS_REQUIRES(mutex_);
+  Result<Attributes> add(Ino parent, std::string_view name, const NewFile& file)
+      FS_REQUIRES(mutex_);
+  void drop_link(Ino ino) FS_REQUIRES(mutex_);
+  Timestamp now();
+
+  Mutex mutex_{LockRank::leaf, "fake"};
+  SystemClock clock_;
+  std::map<Ino, Node> nodes_ FS_GUARDED_BY(mutex_);
+  uint64_t next_ino_ FS_GUARDED_BY(mutex_) = 2;
+  Observations seen_ FS_GUARDED_BY(mutex_);
+  std::vector<BufferSlice> kept_ FS_GUARDED_BY(mutex_);
+  bool stopped_ FS_GUARDED_BY(mutex_) = false;
+  bool adopt_ = false;
+};
+
+}  // namespace stablefs

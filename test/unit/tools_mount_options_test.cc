@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <sys/mount.h>
+
+#include <catch2/catch.hpp>
+
+#include "tools/mount_options.h"
+
+namespace stablefs {
+namespace {
+
+TEST_CASE("words of mount(8) and fstab(5) become flags or are dropped") {
+  const auto options =
+      parse_mount_options(
+          "rw,nosuid,nodev,noexec,noatime,nodiratime,lazytime,dirsync,nofail,_netdev,defaults,"
+          "user=joe,noauto,x-systemd.automount,allow_other,default_permissions,mand,iversion,"
+          "fsname=/dev/x,subtype=y")
+          .value();
+  CHECK(options.flags ==
+        (MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_LAZYTIME | MS_DIRSYNC));
+  CHECK(options.filesystem.atime == AtimePolicy::noatime);
+  CHECK_FALSE(options.filesystem.read_only);
+  CHECK(options.allow_other);
+  CHECK_FALSE(options.remount);
+}
+
+TEST_CASE("the last of two contrary words counts") {
+  CHECK(parse_mount_options("ro,rw").value().flags == 0);
+  CHECK(parse_mount_options("nosuid,suid,dev,nodev").value().flags == MS_NODEV);
+  const auto options = parse_mount_options("rw,ro").value();
+  CHECK(options.filesystem.read_only);
+  CHECK((options.mentioned & MS_RDONLY) != 0);
+}
+
+TEST_CASE("our own options are read with their units") {
+  const auto options =
+      parse_mount_options("cache=daemon,writeback_delay=20,commit=7,dirty_limit=64M").value();
+  CHECK(options.filesystem.cache == CacheMode::daemon);
+  CHECK(options.filesystem.writeback_delay_ns == 20 * kNsPerMs);
+  CHECK(options.filesystem.commit_interval_ns == 7 * kNsPerSecond);
+  CHECK(options.filesystem.dirty_limit_bytes == 64ull << 20);
+  CHECK(parse_mount_options("cache=through").value().filesystem.cache == CacheMode::through);
+}
+
+TEST_CASE("unknown and impossible options are refused, and named") {
+  for (const char* words : {"bogus", "rw,cache=none", "commit=0", "commit=x", "dirty_limit=1",
+                            "writeback_delay=", "writeback_delay=-1", "ro=1", "rw, ro"}) {
+    INFO(words);
+    CHECK_FALSE(parse_mount_options(words).ok());
+  }
+  CHECK(parse_mount_options("rw,bogus").error().message().find("bogus") != std::string::npos);
+  CHECK(parse_mount_options("").ok());
+  CHECK(parse_mount_options(",,rw,").ok());
+}
+
+}  // namespace
+}  // namespace stablefs
