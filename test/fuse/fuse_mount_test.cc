@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The fuse layer under the real kernel, on a filesystem in memory. Needs root and /dev/fuse; exits
 // 77 (skipped) without.
-#define CATCH_CONFIG_RUNNER
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -18,8 +17,10 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 
+#include "catch_runner.h"
 #include "fake_file_system.h"
 #include "fuse/adapter.h"
 #include "fuse/kernel_mount.h"
@@ -411,5 +412,5 @@ TEST_CASE("fuseblk: a second daemon on the device learns that it is not the one 
 
 int main(int argc, char** argv) {
   if (::geteuid() != 0 || ::access("/dev/fuse", R_OK | W_OK) != 0) return 77;
-  return Catch::Session().run(argc, argv);
+  return run_catch(argc, argv);
 }
