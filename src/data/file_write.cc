@@ -88,6 +88,7 @@ Result<uint64_t> FileImpl::write(uint64_t offset, const BufferSlice& payload,
   if (context_.options().writeback_delay_ns == 0) {
     submit_range(offset / kBlockSize, job.end_block(), kNoLimit);
   }
+  if (!status.ok()) context_.count().write_errors.fetch_add(1, std::memory_order_relaxed);
   if (written == 0) return status.error();
   DataCounters& counters = context_.count();
   counters.writes.fetch_add(1, std::memory_order_relaxed);

@@ -48,6 +48,7 @@ void add_data(const DataCounters& data, const DataGauges& gauges, Statistics& ou
   out.emplace_back("data.read_bytes", data.read_bytes);
   out.emplace_back("data.writes", data.writes);
   out.emplace_back("data.written_bytes", data.written_bytes);
+  out.emplace_back("data.write_errors", data.write_errors);
   out.emplace_back("data.throttle_waits", data.throttle_waits);
   out.emplace_back("pages.adopted", data.pages_adopted);
   out.emplace_back("pages.copied", data.pages_copied);

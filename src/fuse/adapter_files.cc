@@ -110,6 +110,18 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_fil
   fuse_reply_buf(req, reinterpret_cast<const char*>(out.data()), *read);
 }
 
+// Writes until all is done or an error tells why not. For pages from the kernel's cache: it looks at
+// the error of such a reply only, never at a short count, so one would lose the rest unseen.
+Result<uint64_t> write_all(FileSystem& fs, Ino ino, HandleId handle, uint64_t offset,
+                           const BufferSlice& payload, bool kill, bool times_follow) {
+  uint64_t done = 0;
+  while (done < payload.size()) {
+    done += FS_TRY(fs.write(ino, handle, offset + done, payload.slice(done, payload.size() - done),
+                            kill, times_follow));
+  }
+  return done;
+}
+
 void op_write(fuse_req_t req, fuse_ino_t ino, const char*, size_t size, off_t offset,
               fuse_file_info* file) {
   Adapter& adapter = Adapter::of(req);
@@ -123,10 +135,13 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char*, size_t size, off_t of
       (in->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0 && has_suid_or_sgid(adapter.fs(), Ino(ino));
   const BufferSlice payload = request.payload.slice(0, size);
   request.payload = {};
-  const bool times_follow =
-      (in->write_flags & FUSE_WRITE_CACHE) != 0 && adapter.options().cache == CacheMode::kernel;
-  const Result<uint64_t> written = adapter.fs().write(
-      Ino(ino), file->fh, static_cast<uint64_t>(offset), payload, kill, times_follow);
+  const bool cached = (in->write_flags & FUSE_WRITE_CACHE) != 0;
+  const bool times_follow = cached && adapter.options().cache == CacheMode::kernel;
+  FileSystem& fs = adapter.fs();
+  const auto offset_bytes = static_cast<uint64_t>(offset);
+  const Result<uint64_t> written =
+      cached ? write_all(fs, Ino(ino), file->fh, offset_bytes, payload, kill, times_follow)
+             : fs.write(Ino(ino), file->fh, offset_bytes, payload, kill, times_follow);
   if (!written.ok()) return reply_error(req, written.error());
   // The mode changed without a SETATTR, so the kernel would go on showing the old one.
   if (kill) let_kernel_ask_again(adapter, Ino(ino));

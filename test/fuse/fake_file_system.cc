@@ -273,9 +273,10 @@ Result<uint64_t> FakeFileSystem::write(Ino ino, HandleId, uint64_t offset_bytes,
   if (node == nullptr) return ErrorCode::stale_inode;
   ++seen_.writes;
   if (!payload.page_aligned()) ++seen_.unaligned_writes;
-  const uint64_t end = offset_bytes + payload.size();
+  const uint64_t end = std::min(offset_bytes + payload.size(), full_from_.load());
+  if (end <= offset_bytes) return ErrorCode::no_space;
   if (end > node->data.size()) node->data.resize(end);
-  std::memcpy(node->data.data() + offset_bytes, payload.bytes().data(), payload.size());
+  std::memcpy(node->data.data() + offset_bytes, payload.bytes().data(), end - offset_bytes);
   node->attributes.size_bytes = node->data.size();
   node->attributes.block_count = blocks_for_bytes(node->data.size());
   if (kill_suid_sgid) {
@@ -287,7 +288,7 @@ Result<uint64_t> FakeFileSystem::write(Ino ino, HandleId, uint64_t offset_bytes,
     ++seen_.adopted_writes;
     if (kept_.size() > 8) kept_.erase(kept_.begin());
   }
-  return uint64_t{payload.size()};
+  return end - offset_bytes;
 }
 
 Status FakeFileSystem::flush(Ino, HandleId) {

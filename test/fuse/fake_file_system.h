@@ -25,6 +25,8 @@ class FakeFileSystem final : public FileSystem {
   Observations observations();
   // Keeps every payload of 128 KiB and more, as a cache that adopts does.
   void adopt_payloads() { adopt_ = true; }
+  // Writes end short at this offset, as when space runs out there.
+  void full_from(uint64_t offset_bytes) { full_from_ = offset_bytes; }
 
   Status close() override;
   void stop() override;
@@ -88,6 +90,7 @@ class FakeFileSystem final : public FileSystem {
   std::vector<BufferSlice> kept_ FS_GUARDED_BY(mutex_);
   bool stopped_ FS_GUARDED_BY(mutex_) = false;
   bool adopt_ = false;
+  std::atomic<uint64_t> full_from_{~0ull};
 };
 
 }  // namespace stablefs

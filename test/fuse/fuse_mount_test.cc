@@ -126,6 +126,24 @@ TEST_CASE("files written through the mount read back, with every payload page-al
   CHECK(seen.fsyncs == 1);
 }
 
+TEST_CASE("a write that ends short is told: by its count, or by fsync where the kernel caches") {
+  const CacheMode cache = GENERATE(from_range(std::begin(kModes), std::end(kModes)));
+  Mounted mounted(cache);
+  constexpr uint64_t kFullFrom = 300 << 10;
+  mounted.fs.full_from(kFullFrom);
+  Descriptor file(mounted.path("f"), O_RDWR | O_CREAT);
+  const std::string content(1 << 20, 'x');
+  const ssize_t written = ::write(file.value, content.data(), content.size());
+  if (cache == CacheMode::kernel) {
+    REQUIRE(written == static_cast<ssize_t>(content.size()));
+    CHECK(::fsync(file.value) == -1);
+    CHECK(errno == ENOSPC);
+  } else {
+    CHECK(written == static_cast<ssize_t>(kFullFrom));
+    CHECK(::fsync(file.value) == 0);
+  }
+}
+
 TEST_CASE("shared writable mappings work in every cache mode") {
   const CacheMode cache = GENERATE(from_range(std::begin(kModes), std::end(kModes)));
   Mounted mounted(cache);
