@@ -85,6 +85,9 @@ class ContextImpl final : public DataContext {
 
   // Waits while more than the limit is dirty or in flight. Nothing may be held.
   Status throttle();
+  // Has dirty pages written back and waits until some are, or for a moment. False when there is
+  // nothing to wait for.
+  bool relieve();
 
  private:
   void list_dirty(FileSchedule& schedule, uint64_t due_ns, bool retry) FS_REQUIRES(mutex_);

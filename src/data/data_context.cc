@@ -9,6 +9,8 @@ namespace {
 
 // How long the writeback thread leaves a file alone whose pages a range ticket held.
 constexpr uint64_t kRetryDelayNs = 5 * kNsPerMs;
+// How long a write waits for others' pages to be written back before it looks again.
+constexpr uint64_t kReliefNs = 50 * kNsPerMs;
 
 }  // namespace
 
@@ -248,6 +250,17 @@ Status ContextImpl::throttle() {
   --throttled_;
   if (closed()) return ErrorCode::shut_down;
   return {};
+}
+
+bool ContextImpl::relieve() {
+  if (closed() || dirty_pages_.load() + flight_pages_.load() == 0) return false;
+  const uint64_t until_ns = options_.clock->monotonic_ns() + kReliefNs;
+  MutexLock lock(mutex_);
+  ++throttled_;
+  work_.notify_one();
+  throttle_.wait_until(mutex_, *options_.clock, until_ns);
+  --throttled_;
+  return !closed();
 }
 
 // --- threads

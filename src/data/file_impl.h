@@ -101,7 +101,10 @@ class FileImpl final : public FileData {
   Status zero_edge();
   Status write_pages(PageWrite& job);
   uint64_t count_not_dirty(uint64_t block, uint64_t end_block) FS_REQUIRES(mutex_);
-  Status promise(PageWrite& job, uint64_t blocks);
+  Status promise(PageWrite& job, uint64_t block, uint64_t blocks);
+  Status promise_overwrite(PageWrite& job, uint64_t blocks);
+  // Blocks from `block` on, at most `limit`, that a write replaces: written ones.
+  Result<uint64_t> count_replaced(uint64_t block, uint64_t limit);
   void install(PageWrite& job, uint64_t block) FS_REQUIRES(mutex_);
   BufferSlice new_content(const PageWrite& job, uint64_t block, bool whole) FS_REQUIRES(mutex_);
 

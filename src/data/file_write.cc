@@ -11,6 +11,7 @@ namespace {
 
 // Payloads from here on give us their pages; smaller ones are cheaper copied than pinned.
 constexpr size_t kAdoptBytes = 128 * 1024;
+constexpr int kTransitTries = 20;
 
 }  // namespace
 
@@ -171,7 +172,7 @@ Status FileImpl::write_pages(PageWrite& job) {
     if (!page_is_dirty(state) && job.promise.blocks() == 0) {
       const uint64_t wanted = count_not_dirty(block, job.end_block());
       lock.unlock();
-      const Status promised = promise(job, wanted);
+      const Status promised = promise(job, block, wanted);
       lock.lock();
       if (!promised.ok()) return promised;
     } else if (state == PageState::reading && !covers) {
@@ -198,17 +199,47 @@ uint64_t FileImpl::count_not_dirty(uint64_t block, uint64_t end_block) {
   return count;
 }
 
-// As much as there is: a write may end short.
-Status FileImpl::promise(PageWrite& job, uint64_t blocks) {
+// As much as there is: a write may end short. What replaces written blocks still fits when nothing
+// else does.
+Status FileImpl::promise(PageWrite& job, uint64_t block, uint64_t blocks) {
   while (true) {
-    auto reserved = store_.reserve_space(blocks);
+    auto reserved = store_.reserve_space(blocks, SpaceUse::growth);
     if (reserved.ok()) {
       job.promise = std::move(reserved).value();
       return {};
     }
-    if (reserved.error().code() != ErrorCode::no_space || blocks == 1) return reserved.error();
+    if (reserved.error().code() != ErrorCode::no_space) return reserved.error();
+    const uint64_t replaced = FS_TRY(count_replaced(block, blocks));
+    if (replaced > 0) return promise_overwrite(job, replaced);
+    if (blocks == 1) return reserved.error();
     blocks /= 2;
   }
+}
+
+// The transit reserve may be promised to dirty pages, ours too: once those are written back, what
+// they replaced is free. Bounded, because others may take what comes free.
+Status FileImpl::promise_overwrite(PageWrite& job, uint64_t blocks) {
+  for (int attempt = 0;; ++attempt) {
+    auto reserved = store_.reserve_space(blocks, SpaceUse::overwrite);
+    if (reserved.ok()) {
+      job.promise = std::move(reserved).value();
+      return {};
+    }
+    if (reserved.error().code() != ErrorCode::no_space) return reserved.error();
+    if (attempt < kTransitTries && context_.relieve()) continue;
+    if (blocks == 1) return reserved.error();
+    blocks /= 2;
+  }
+}
+
+Result<uint64_t> FileImpl::count_replaced(uint64_t block, uint64_t limit) {
+  {
+    // In flight: mapped by the time the next version of the page is written back.
+    MutexLock lock(mutex_);
+    if (page_in_flight(pages_.state(block))) return uint64_t{1};
+  }
+  const Run run = FS_TRY(extents_.run_at(block));
+  return run.kind == RunKind::written ? std::min(run.length_blocks, limit) : 0;
 }
 
 void FileImpl::install(PageWrite& job, uint64_t block) {

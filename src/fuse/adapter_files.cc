@@ -110,8 +110,8 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_fil
   fuse_reply_buf(req, reinterpret_cast<const char*>(out.data()), *read);
 }
 
-// Writes until all is done or an error tells why not. For pages from the kernel's cache: it looks at
-// the error of such a reply only, never at a short count, so one would lose the rest unseen.
+// Writes until all is done or an error tells why not. For pages from the kernel's cache: it looks
+// at the error of such a reply only, never at a short count, so one would lose the rest unseen.
 Result<uint64_t> write_all(FileSystem& fs, Ino ino, HandleId handle, uint64_t offset,
                            const BufferSlice& payload, bool kill, bool times_follow) {
   uint64_t done = 0;

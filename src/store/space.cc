@@ -3,7 +3,8 @@
 //
 // Free blocks are kept back for tree nodes (node_reserve_blocks): two generations of dirty nodes
 // can always be written, so deleting and checkpointing never fail for space. Data and new names
-// are refused before that reserve is touched.
+// are refused before that reserve is touched. A second, the transit reserve, lets a full filesystem
+// overwrite what it has: the new version needs its blocks before those of the old one are free.
 #include "store/store_impl.h"
 
 namespace stablefs {
@@ -13,6 +14,12 @@ namespace {
 constexpr uint64_t kMetadataShare = 16;
 constexpr uint64_t kGrowthBlocks = 8;  // a transaction that grows may split this many nodes
 constexpr int kReclaimTries = 3;
+
+// A 128th of the device, within these bounds, but never more than a 64th of a tiny one.
+constexpr uint64_t kTransitShare = 128;
+constexpr uint64_t kTransitMax = 4096;
+constexpr uint64_t kTransitMin = 512;
+constexpr uint64_t kTransitLargestShare = 64;
 
 uint64_t charge(uint64_t data_blocks) {
   return data_blocks + data_blocks / kMetadataShare;
@@ -24,8 +31,15 @@ uint64_t StoreImpl::node_reserve_blocks() const {
   return 2 * dirty_node_limit_ * copies_;
 }
 
-uint64_t StoreImpl::available_locked() const {
+uint64_t StoreImpl::transit_reserve_blocks() const {
+  const uint64_t blocks = superblock_.block_count;
+  return std::min(std::clamp(blocks / kTransitShare, kTransitMin, kTransitMax),
+                  blocks / kTransitLargestShare);
+}
+
+uint64_t StoreImpl::available_locked(SpaceUse use) const {
   uint64_t promised = charge(reserved_blocks_) + dirty_nodes() * copies_ + node_reserve_blocks();
+  if (use == SpaceUse::growth) promised += transit_reserve_blocks();
   return space_.available() > promised ? space_.available() - promised : 0;
 }
 
@@ -43,7 +57,7 @@ Status StoreImpl::check_growth() {
   for (int attempt = 0;; ++attempt) {
     {
       MutexLock lock(space_mutex_);
-      if (available_locked() >= kGrowthBlocks) return {};
+      if (available_locked(SpaceUse::growth) >= kGrowthBlocks) return {};
     }
     if (attempt == kReclaimTries || !reclaim_would_help()) return ErrorCode::no_space;
     counters_.space_waits.fetch_add(1, std::memory_order_relaxed);
@@ -51,12 +65,12 @@ Status StoreImpl::check_growth() {
   }
 }
 
-Result<SpaceReservation> StoreImpl::reserve_space(uint64_t blocks) {
+Result<SpaceReservation> StoreImpl::reserve_space(uint64_t blocks, SpaceUse use) {
   FS_TRY(check_writable());
   for (int attempt = 0;; ++attempt) {
     {
       MutexLock lock(space_mutex_);
-      if (available_locked() >= charge(blocks) + 1) {
+      if (available_locked(use) >= charge(blocks) + 1) {
         reserved_blocks_ += blocks;
         return SpaceReservation(this, blocks);
       }
@@ -113,8 +127,9 @@ SpaceUsage StoreImpl::space_usage() {
   SpaceUsage usage{};
   usage.total_blocks = superblock_.block_count;
   usage.overhead_blocks = fixed_regions(superblock_)[0].length_blocks +
-                          fixed_regions(superblock_)[1].length_blocks + node_reserve_blocks();
-  const uint64_t held = in_flight_blocks_ + node_reserve_blocks();
+                          fixed_regions(superblock_)[1].length_blocks + node_reserve_blocks() +
+                          transit_reserve_blocks();
+  const uint64_t held = in_flight_blocks_ + node_reserve_blocks() + transit_reserve_blocks();
   usage.free_blocks = space_.uncommitted() > held ? space_.uncommitted() - held : 0;
   const uint64_t promised = charge(reserved_blocks_) + nodes;
   usage.available_blocks = usage.free_blocks > promised ? usage.free_blocks - promised : 0;

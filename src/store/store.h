@@ -69,6 +69,10 @@ struct Item {
 
 class Store;
 
+// growth: afterwards more is in use than before. overwrite: as many written blocks of a file are
+// replaced.
+enum class SpaceUse : uint8_t { growth, overwrite };
+
 // A promise of data blocks (delayed allocation). Movable; gives back what is left when destroyed.
 class SpaceReservation {
  public:
@@ -161,8 +165,10 @@ class Store {
 
   // --- space
   // Promises `blocks` data blocks, plus a share for the metadata they will need. no_space only
-  // after pending frees were committed. May wait for device I/O.
-  virtual Result<SpaceReservation> reserve_space(uint64_t blocks) = 0;
+  // after pending frees were committed. May wait for device I/O. Overwrites free as much as they
+  // take, once they are committed: they may draw on the transit reserve, which nothing else can.
+  virtual Result<SpaceReservation> reserve_space(uint64_t blocks,
+                                                 SpaceUse use = SpaceUse::growth) = 0;
   // Takes up to `want` contiguous blocks (at least 1) out of the reservation, near `goal` when that
   // is free (goal 0: anywhere). In flight until a transaction allocates them or they are
   // given back.

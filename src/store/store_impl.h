@@ -40,7 +40,7 @@ class StoreImpl final : public Store {
   Sequence last_sequence() const override { return Sequence(last_sequence_.load()); }
   Sequence durable_sequence() const override { return Sequence(durable_sequence_.load()); }
   Status checkpoint() override { return run_checkpoint(false); }
-  Result<SpaceReservation> reserve_space(uint64_t blocks) override;
+  Result<SpaceReservation> reserve_space(uint64_t blocks, SpaceUse use) override;
   Result<BlockRange> allocate(SpaceReservation& reservation, uint64_t want, Lba goal) override;
   void give_back(BlockRange range) override;
   SpaceUsage space_usage() override;
@@ -99,8 +99,9 @@ class StoreImpl final : public Store {
   Status write_ring(uint64_t position_blocks, std::span<const std::byte> bytes, bool fua);
 
   // space.cc
-  uint64_t available_locked() const FS_REQUIRES(space_mutex_);
+  uint64_t available_locked(SpaceUse use) const FS_REQUIRES(space_mutex_);
   uint64_t node_reserve_blocks() const;
+  uint64_t transit_reserve_blocks() const;
   Status check_growth();
   Status reclaim();  // commits and checkpoints, so that what was freed becomes usable
   bool reclaim_would_help();

@@ -37,7 +37,7 @@ class FakeStore final : public Store {
   Sequence last_sequence() const override { return {}; }
   Sequence durable_sequence() const override { return {}; }
   Status checkpoint() override { return unused(); }
-  Result<SpaceReservation> reserve_space(uint64_t) override { return unused(); }
+  Result<SpaceReservation> reserve_space(uint64_t, SpaceUse) override { return unused(); }
   Result<BlockRange> allocate(SpaceReservation&, uint64_t, Lba) override { return unused(); }
   void give_back(BlockRange) override {}
   SpaceUsage space_usage() override { return {}; }

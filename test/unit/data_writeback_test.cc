@@ -261,7 +261,8 @@ TEST_CASE("a full device: short counts, then no_space; what was accepted stays",
   Prng prng(1);
   const auto bytes = random_bytes(prng, 64 * kBlockSize);
   while (true) {
-    const auto written = file.write(accepted, payload_of(bytes), kNow);
+    const auto rest = std::span<const std::byte>(bytes).subspan(accepted % bytes.size());
+    const auto written = file.write(accepted, payload_of(rest), kNow);
     if (!written.ok()) {
       CHECK(written.error().code() == ErrorCode::no_space);
       break;
@@ -284,6 +285,37 @@ TEST_CASE("a full device: short counts, then no_space; what was accepted stays",
   REQUIRE(what(file.remove_all()) == "ok");
   CHECK(f.check_items() == "");
   CHECK(f.allocated_blocks() == allocated_at_start);
+}
+
+// Far more than the transit reserve, so that it is used again and again.
+TEST_CASE("a full device: what is there can be overwritten", "[data]") {
+  DataSetup setup;
+  setup.device_blocks = 6000;
+  setup.asynchronous = true;
+  DataFixture f(setup);
+  FileData& file = f.make_file();
+  uint64_t size = 0;
+  while (true) {
+    const auto written = file.write(size, payload_of(blocks(16, 1)), kNow);
+    if (!written.ok()) break;
+    size += *written;
+  }
+  REQUIRE(what(file.write_back()) == "ok");
+  Prng prng(3);
+  std::vector<std::byte> expected = contents(file, 0, size);
+  for (int i = 0; i < 3000; ++i) {
+    const uint64_t length = (1 + prng.below(i % 2 == 0 ? 4 : 100)) * kBlockSize;
+    const uint64_t offset = prng.below((size - length) / kBlockSize) * kBlockSize;
+    const auto bytes = random_bytes(prng, length);
+    const auto written = file.write(offset, payload_of(bytes), kNow);
+    INFO(i << ": " << length << " bytes at " << offset);
+    REQUIRE(what(written) == "ok");
+    std::memcpy(expected.data() + offset, bytes.data(), *written);
+    REQUIRE(*written == length);
+  }
+  REQUIRE(what(file.write_back()) == "ok");
+  CHECK(contents(file, 0, size) == expected);
+  CHECK(f.check_items() == "");
 }
 
 TEST_CASE("abandoning ends every wait although the device hangs", "[data]") {

@@ -105,7 +105,7 @@ class FakeStore final : public Store {
   }
   Sequence durable_sequence() const override { return Sequence(synced); }
   Status checkpoint() override { return {}; }
-  Result<SpaceReservation> reserve_space(uint64_t) override { return SpaceReservation(); }
+  Result<SpaceReservation> reserve_space(uint64_t, SpaceUse) override { return SpaceReservation(); }
   Result<BlockRange> allocate(SpaceReservation&, uint64_t, Lba) override {
     return ErrorCode::not_supported;
   }
