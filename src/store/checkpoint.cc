@@ -44,26 +44,26 @@ Status StoreImpl::do_checkpoint(bool clean) {
   FS_TRY(sync(frozen->sequence));
   const uint32_t table_slot = latest_.space_table_slot == 0 ? 1 : 0;
   uint32_t table_checksum = 0;
-  for (CheckpointStep step : plan_checkpoint()) {
-    switch (step) {
-      case CheckpointStep::write_nodes:
+  for (const auto& step : plan_checkpoint()) {
+    switch (step.operation) {
+      case CheckpointOperation::write_nodes:
         FS_TRY(write_nodes(*frozen));
         break;
-      case CheckpointStep::write_bitmaps:
+      case CheckpointOperation::write_bitmaps:
         FS_TRY(write_bitmaps(*frozen));
         break;
-      case CheckpointStep::write_space_table:
+      case CheckpointOperation::write_space_table:
         FS_TRY(write_space_table(table_slot, table_checksum));
-        break;
-      case CheckpointStep::flush_checkpoint:
-        FS_TRY(device_.flush());
         compose_superblock(*frozen, table_slot, table_checksum, clean);
         break;
-      case CheckpointStep::write_superblock_near_fua:
-        FS_TRY(write_superblock(superblock_slots(frozen->generation)[0]));
+      case CheckpointOperation::flush:
+        FS_TRY(device_.flush());
         break;
-      case CheckpointStep::write_superblock_far_fua:
-        FS_TRY(write_superblock(superblock_slots(frozen->generation)[1]));
+      case CheckpointOperation::write_superblock_near:
+        FS_TRY(write_superblock(superblock_slots(frozen->generation)[0], step.fua));
+        break;
+      case CheckpointOperation::write_superblock_far:
+        FS_TRY(write_superblock(superblock_slots(frozen->generation)[1], step.fua));
         break;
     }
   }
@@ -208,11 +208,11 @@ void StoreImpl::compose_superblock(const Frozen& frozen, uint32_t table_slot,
   seal_superblock(latest_);
 }
 
-Status StoreImpl::write_superblock(uint64_t slot) {
+Status StoreImpl::write_superblock(uint64_t slot, bool fua) {
   FS_ASSERT(validate_superblock(latest_, device_.block_count()).ok());
   AlignedBuffer buffer(kBlockSize);
   std::memcpy(buffer.data(), &latest_, sizeof latest_);
-  return device_.write(superblock_lba(slot, superblock_.block_count), buffer.span(), true);
+  return device_.write(superblock_lba(slot, superblock_.block_count), buffer.span(), fua);
 }
 
 // Only now is the older generation history: its nodes may be reused, the journal behind it too.

@@ -246,17 +246,14 @@ Status StoreImpl::write_batch(JournalBatch& batch, uint32_t previous_checksum, S
   info.previous_checksum = previous_checksum;
   batch.checksum = seal_batch(image.span(), info, static_cast<uint32_t>(batch.records.size()),
                               batch.record_count);
-  for (CommitStep step : plan_commit(batch.maps_data)) {
+  for (const auto& step : plan_commit(batch.maps_data)) {
     Status status;
-    switch (step) {
-      case CommitStep::write_batch:
-        status = write_ring(batch.position_blocks, image.span(), false);
+    switch (step.operation) {
+      case CommitOperation::write_batch:
+        status = write_ring(batch.position_blocks, image.span(), step.fua);
         break;
-      case CommitStep::flush_batch:
+      case CommitOperation::flush:
         status = device_.flush();
-        break;
-      case CommitStep::write_batch_fua:
-        status = write_ring(batch.position_blocks, image.span(), true);
         break;
     }
     if (!status.ok()) return Error(ErrorCode::journal_write_failed, status.error().message());

@@ -31,8 +31,25 @@ Status StoreImpl::recover() {
     if (superblock_.read_only_compatible_features & ~kKnownReadOnlyCompatible) {
       return Error(ErrorCode::superblock_features, "can be mounted read-only");
     }
-    FS_TRY(device_.flush());
   }
+  for (const auto& step : plan_recovery()) {
+    switch (step.operation) {
+      case RecoveryOperation::flush:
+        if (!options_.read_only) FS_TRY(device_.flush());
+        break;
+      case RecoveryOperation::replay:
+        FS_TRY(load_last_state());
+        break;
+      case RecoveryOperation::checkpoint:
+        if (!options_.read_only) FS_TRY(begin_new_history());
+        break;
+    }
+  }
+  return {};
+}
+
+// The tree as of the last checkpoint, and the journal behind it.
+Status StoreImpl::load_last_state() {
   FS_TRY(load_space_table());
   next_ino_ = superblock_.next_ino;
   last_sequence_ = superblock_.sequence;
@@ -51,7 +68,10 @@ Status StoreImpl::recover() {
     ring_ = std::make_unique<JournalRing>(superblock_.journal_length_blocks, head, chain_,
                                           last_sequence());
   }
-  if (options_.read_only) return {};
+  return {};
+}
+
+Status StoreImpl::begin_new_history() {
   latest_.mount_count = latest_.mount_count + 1;
   FS_TRY(run_checkpoint(false));
   if (options_.background) {

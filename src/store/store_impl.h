@@ -120,10 +120,12 @@ class StoreImpl final : public Store {
   Status write_space_table(uint32_t slot, uint32_t& checksum);
   void compose_superblock(const Frozen& frozen, uint32_t table_slot, uint32_t table_checksum,
                           bool clean);
-  Status write_superblock(uint64_t slot);
+  Status write_superblock(uint64_t slot, bool fua);
   void finish_checkpoint(const Frozen& frozen);
 
   // recovery.cc
+  Status load_last_state();
+  Status begin_new_history();
   Status load_space_table();
   struct ReplayBatch {
     AlignedBuffer bytes;
