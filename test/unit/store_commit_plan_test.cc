@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "store/commit_plan.h"
-
 #include <catch2/catch.hpp>
+
+#include "store/commit_plan.h"
 
 using namespace stablefs;
 

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A device that remembers what a power failure could have hit before each of its operations, and
+// the crash images of such a moment.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "device/memory_device.h"
+
+namespace stablefs {
+
+struct CrashPoint {
+  VolatileCache cache;
+  size_t acknowledged;  // how far the script had come by its own account
+};
+
+// Passes everything on to a memory device.
+class CrashPointDevice final : public BlockDevice {
+ public:
+  explicit CrashPointDevice(MemoryDevice& inner) : inner_(inner) {}
+
+  void submit(DeviceRequest& request) override {
+    if (watching) note();
+    inner_.submit(request);
+  }
+  uint64_t block_count() const override { return inner_.block_count(); }
+  std::string name() const override { return "crash points"; }
+  bool read_only() const override { return false; }
+
+  void note() { points.push_back({inner_.crash_state(), acknowledged}); }
+
+  bool watching = false;
+  size_t acknowledged = 0;
+  std::vector<CrashPoint> points;
+
+ private:
+  MemoryDevice& inner_;
+};
+
+// Calls visit with images the cache may leave: all of it, nothing, each write alone missing, each
+// prefix, and `random` torn ones.
+inline void for_each_crash_image(const VolatileCache& cache, uint64_t seed, int random,
+                                 const std::function<void(const MemoryImage&)>& visit) {
+  const size_t count = cache.events().size();
+  Prng prng(seed);
+  std::vector<WriteFate> fates(count, WriteFate::kept);
+  visit(cache.crash_image(fates, prng));
+  for (size_t i = 0; i < count; ++i) {
+    fates[i] = WriteFate::dropped;
+    visit(cache.crash_image(fates, prng));
+    fates[i] = WriteFate::kept;
+  }
+  for (size_t i = count; i-- > 0;) {  // shorter and shorter prefixes, down to nothing
+    fates[i] = WriteFate::dropped;
+    visit(cache.crash_image(fates, prng));
+  }
+  if (count == 0) return;
+  for (int i = 0; i < random; ++i) visit(cache.crash_image(CrashPolicy::torn, prng));
+}
+
+}  // namespace stablefs
