@@ -22,6 +22,10 @@ class CrashPointDevice final : public BlockDevice {
 
   void submit(DeviceRequest& request) override {
     if (watching) note();
+    if (refuse_flush && request.op == DeviceOp::flush) {
+      request.complete(ErrorCode::device_flush, 0);
+      return;
+    }
     inner_.submit(request);
   }
   uint64_t block_count() const override { return inner_.block_count(); }
@@ -31,6 +35,7 @@ class CrashPointDevice final : public BlockDevice {
   void note() { points.push_back({inner_.crash_state(), acknowledged}); }
 
   bool watching = false;
+  bool refuse_flush = false;
   size_t acknowledged = 0;
   std::vector<CrashPoint> points;
 
