@@ -72,8 +72,9 @@ Status FileSystemImpl::start() {
 Status FileSystemImpl::close() {
   if (ended_.exchange(true)) return ErrorCode::shut_down;
   flusher_.stop();
-  // The kernel may never say that a file is closed any more; unlinked ones go now.
+  // The kernel may never say that a file is closed or forgotten any more; unlinked ones go now.
   handles_.clear();
+  for (InodeRef& unused : inodes_.forget_all()) orphans_.reclaim(std::move(unused));
   orphans_.drain();
   orphans_.stop();
   Status closed;

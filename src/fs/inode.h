@@ -22,8 +22,10 @@ namespace stablefs {
 
 // What may still be done with the contents (file data, symlink target) of an inode.
 enum class Contents : uint8_t {
-  linked,      // has a name, or is about to get one
-  doomed,      // no name: go when the last open file does
+  linked,  // has a name, or is about to get one
+  // No name: go with the last open file, and not before the kernel has forgotten the inode. An open
+  // that looked the name up before it went, or was given to another file, still gets this one.
+  doomed,
   reclaiming,  // being removed: nobody gets in
   gone,
 };

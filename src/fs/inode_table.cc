@@ -160,12 +160,38 @@ void InodeTable::add_lookup(Inode& inode) {
   ++inode.counts.lookups;
 }
 
-void InodeTable::forget(Ino ino, uint64_t lookups) {
+InodeRef InodeTable::forget(Ino ino, uint64_t lookups) {
   InodeRef inode = find(ino);
-  if (!inode) return;
+  if (!inode) return {};
   MutexLock lock(shard_of(ino).mutex);
   // The count comes from the kernel: more than it was given is nonsense, not a reason to stop.
   inode->counts.lookups -= std::min(inode->counts.lookups, lookups);
+  if (!begin_reclaiming(*inode)) return {};
+  lock.unlock();
+  return inode;
+}
+
+std::vector<InodeRef> InodeTable::forget_all() {
+  std::vector<InodeRef> unused;
+  for (Shard& shard : shards_) {
+    MutexLock lock(shard.mutex);
+    for (auto& [ino, slot] : shard.slots) {
+      Inode* inode = slot.inode.get();
+      if (inode == nullptr) continue;
+      inode->counts.lookups = 0;
+      if (!begin_reclaiming(*inode)) continue;
+      ++inode->counts.pins;
+      unused.push_back(InodeRef(this, inode));
+    }
+  }
+  return unused;
+}
+
+bool InodeTable::begin_reclaiming(Inode& inode) {
+  Inode::Counts& counts = inode.counts;
+  if (counts.contents != Contents::doomed || counts.lookups + counts.opens != 0) return false;
+  counts.contents = Contents::reclaiming;
+  return true;
 }
 
 Status InodeTable::open_contents(Inode& inode) {
@@ -180,15 +206,13 @@ bool InodeTable::close_contents(Inode& inode) {
   MutexLock lock(shard_of(inode.ino()).mutex);
   FS_ASSERT(inode.counts.opens > 0);
   --inode.counts.opens;
-  if (inode.counts.opens != 0 || inode.counts.contents != Contents::doomed) return false;
-  inode.counts.contents = Contents::reclaiming;
-  return true;
+  return begin_reclaiming(inode);
 }
 
 bool InodeTable::claim_contents(Inode& inode) {
   MutexLock lock(shard_of(inode.ino()).mutex);
   FS_ASSERT(inode.counts.opens > 0);
-  if (inode.counts.opens != 1) return false;
+  if (inode.counts.opens != 1 || inode.counts.lookups != 0) return false;
   inode.counts.contents = Contents::reclaiming;
   return true;
 }

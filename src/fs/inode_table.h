@@ -61,7 +61,11 @@ class InodeTable {
   InodeRef insert_new(Ino ino, const InodeAttributes& attributes);
 
   void add_lookup(Inode& inode);
-  void forget(Ino ino, uint64_t lookups);
+  // An inode comes back when this was the last use of a doomed one: it is the caller who removes
+  // it.
+  InodeRef forget(Ino ino, uint64_t lookups);
+  // Of everything; all that come back are the caller's to remove.
+  std::vector<InodeRef> forget_all();
 
   FileData& data_of(Inode& inode);  // of a regular file; made at the first use
 
@@ -70,7 +74,8 @@ class InodeTable {
   Status open_contents(Inode& inode);
   // True: this was the last use of a doomed inode; it is the caller who removes it.
   bool close_contents(Inode& inode);
-  // The caller's use is the only one: nobody gets in until `set_contents`.
+  // The caller's use is the only one, and the kernel does not know the inode: nobody gets in until
+  // `set_contents`.
   bool claim_contents(Inode& inode);
   void set_contents(Inode& inode, Contents contents);
   Contents contents(Inode& inode);
@@ -93,6 +98,8 @@ class InodeTable {
   Shard& shard_of(Ino ino) { return shards_[std::hash<Ino>{}(ino) >> 59]; }
   Result<std::unique_ptr<Inode>> load(Ino ino);
   bool reachable(Inode& inode);
+  // By a holder of the shard's mutex.
+  static bool begin_reclaiming(Inode& inode);
   void pin(Inode& inode);
   void unpin(Inode& inode);
   static bool idle(const Inode& inode);

@@ -130,7 +130,8 @@ Result<InodeRef> FileSystemImpl::find_child(Inode& parent, std::string_view name
 }
 
 void FileSystemImpl::forget(Ino ino, uint64_t lookups) {
-  inodes_.forget(ino, lookups);
+  InodeRef unused = inodes_.forget(ino, lookups);
+  if (unused && !stopped_) orphans_.reclaim(std::move(unused));
 }
 
 // Space of removed files that is still being freed counts as free.
