@@ -58,6 +58,7 @@ class ContextImpl final : public DataContext {
   BlockDevice& device() { return device_; }
   const DataOptions& options() const { return options_; }
   DataCounters& count() { return counters_; }
+  Health& health() { return health_; }
   bool abandoned() const { return abandoned_.load(std::memory_order_acquire); }
   // Nothing may be written any more: stopped or abandoned.
   bool closed() const { return closed_.load(std::memory_order_acquire); }
@@ -83,7 +84,8 @@ class ContextImpl final : public DataContext {
   // Until something completed or progress is no longer `seen`; shut_down when abandoned.
   Status wait(FileSchedule& schedule, uint64_t seen);
 
-  // Waits while more than the limit is dirty or in flight. Nothing may be held.
+  // Waits while more than the limit is dirty or in flight; refuses when as much is lost and still
+  // in memory. Nothing may be held.
   Status throttle();
   // Has dirty pages written back and waits until some are, or for a moment. False when there is
   // nothing to wait for.
@@ -105,8 +107,11 @@ class ContextImpl final : public DataContext {
   Store& store_;
   BlockDevice& device_;
   const DataOptions options_;
+  const std::unique_ptr<Health> own_health_;  // when the options bring none
+  Health& health_;
   DataCounters counters_;
-  std::atomic<uint64_t> dirty_pages_{0}, flight_pages_{0}, clean_pages_{0}, shadow_pages_{0};
+  std::atomic<uint64_t> dirty_pages_{0}, flight_pages_{0}, clean_pages_{0}, shadow_pages_{0},
+      lost_pages_{0};
   std::atomic<uint64_t> ordered_in_flight_{0};
   std::atomic<bool> abandoned_{false};
   std::atomic<bool> closed_{false};

@@ -22,7 +22,14 @@ std::unique_ptr<DataContext> DataContext::create(Store& store, BlockDevice& devi
 }
 
 ContextImpl::ContextImpl(Store& store, BlockDevice& device, const DataOptions& options)
-    : store_(store), device_(device), options_(options) {
+    : store_(store),
+      device_(device),
+      options_(options),
+      own_health_(options.health != nullptr
+                      ? nullptr
+                      : std::make_unique<Health>(
+                            HealthOptions{.clock = options.clock, .logger = options.logger})),
+      health_(options.health != nullptr ? *options.health : *own_health_) {
   writeback_thread_ = Thread("writeback", [this] { write_back_thread(); });
   finish_thread_ = Thread("finisher", [this] { finish_thread(); });
 }
@@ -97,6 +104,7 @@ DataGauges ContextImpl::gauges() {
           .writeback_bytes = flight_pages_.load() * kBlockSize,
           .clean_bytes = clean_pages_.load() * kBlockSize,
           .shadow_bytes = shadow_pages_.load() * kBlockSize,
+          .lost_bytes = lost_pages_.load() * kBlockSize,
           .ordered_in_flight = ordered_in_flight_.load()};
 }
 
@@ -108,6 +116,7 @@ void ContextImpl::account(PageState from, PageState to) {
   move(dirty_pages_, page_is_dirty(from), page_is_dirty(to));
   move(flight_pages_, page_in_flight(from), page_in_flight(to));
   move(clean_pages_, from == PageState::clean, to == PageState::clean);
+  move(lost_pages_, from == PageState::write_failed, to == PageState::write_failed);
   move(shadow_pages_, from == PageState::writeback_dirty, to == PageState::writeback_dirty);
 }
 
@@ -239,6 +248,9 @@ Status ContextImpl::wait(FileSchedule& schedule, uint64_t seen) {
 
 Status ContextImpl::throttle() {
   if (closed()) return ErrorCode::shut_down;
+  if (lost_pages_.load() * kBlockSize > options_.dirty_limit_bytes) {
+    return Error(ErrorCode::writeback_failed, "memory is full of data that the device refused");
+  }
   if (!above_limit()) return {};
   counters_.throttle_waits.fetch_add(1, std::memory_order_relaxed);
   MutexLock lock(mutex_);

@@ -59,6 +59,11 @@ bool FileImpl::has_dirty_pages() {
   return !ordered_.empty() || pages_.next(0, kUncommittedStates).has_value();
 }
 
+bool FileImpl::has_lost_pages() {
+  MutexLock lock(mutex_);
+  return pages_.count(PageState::write_failed) != 0;
+}
+
 bool FileImpl::idle() {
   MutexLock lock(mutex_);
   return ordered_.empty() && pages_.empty();

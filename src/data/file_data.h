@@ -23,6 +23,8 @@ namespace stablefs {
 struct DataOptions {
   Clock* clock = nullptr;
   Logger* logger = nullptr;
+  // The store's; nothing: one of its own, with the default policy.
+  Health* health = nullptr;
   uint64_t writeback_delay_ns = 500 * kNsPerMs;  // 0: submit as soon as dirty
   uint64_t dirty_limit_bytes = 256ull << 20;     // writers wait for writeback beyond this
   bool keep_clean = false;                       // cache=daemon: clean pages stay, up to
@@ -36,7 +38,7 @@ struct DataCounters {
       stable_swaps{0}, stable_copies{0}, stable_waits{0}, throttle_waits{0}, write_errors{0};
 };
 struct DataGauges {
-  uint64_t dirty_bytes, writeback_bytes, clean_bytes, shadow_bytes, ordered_in_flight;
+  uint64_t dirty_bytes, writeback_bytes, clean_bytes, shadow_bytes, lost_bytes, ordered_in_flight;
 };
 
 class FileData;
@@ -73,7 +75,8 @@ class FileData {
   // commits size (and frees) itself; mtime/ctime = now.
   virtual Status truncate(uint64_t size_bytes, Timestamp now) = 0;
   // Writes back what is dirty at the call and waits until it is committed (not yet durable: that
-  // takes Store::sync of the inode's last_sequence).
+  // takes Store::sync of the inode's last_sequence). writeback_failed as long as the newest version
+  // of a page is lost: until it is overwritten, truncated away, or gone with the file's memory.
   virtual Status write_back() = 0;
   virtual bool has_dirty_pages() = 0;
   // Unlinked and closed: drops the cache, cancels dirty pages, waits for I/O in flight, frees all
@@ -83,6 +86,7 @@ class FileData {
   // Blocks promised to dirty pages (st_blocks counts them).
   virtual uint64_t promised_blocks() = 0;
   virtual void drop_clean() = 0;
+  virtual bool has_lost_pages() = 0;
   // Number of write errors so far; an open file remembers the value and reports when it has grown.
   virtual uint64_t error_count() = 0;
 

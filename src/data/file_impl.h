@@ -56,6 +56,7 @@ class FileImpl final : public FileData {
   Result<uint64_t> seek(uint64_t offset_bytes, bool hole) override;
   uint64_t promised_blocks() override;
   void drop_clean() override;
+  bool has_lost_pages() override;
   uint64_t error_count() override { return errors_.load(); }
   Status free_extents(uint64_t start_block, const std::function<void(Transaction&)>& last) override;
 
@@ -136,6 +137,7 @@ class FileImpl final : public FileData {
   uint64_t disk_size_after(const OrderedIo& io) FS_REQUIRES(mutex_);
   void disk_size_moved(uint64_t disk_size_bytes) FS_REQUIRES(mutex_);
   void fail(OrderedIo& io, Outcome& outcome);
+  void report_loss(const OrderedIo& io);
   void end_pages(OrderedIo& io, PageEvent event, Outcome& outcome) FS_REQUIRES(mutex_);
   void finish_completed();
 

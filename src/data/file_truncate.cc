@@ -29,7 +29,7 @@ Result<std::optional<OrphanIntent>> orphan_intent(Store& store, Ino ino) {
 
 Status FileImpl::truncate(uint64_t size_bytes, Timestamp now) {
   if (size_bytes > kMaxFileBytes) return ErrorCode::file_too_large;
-  if (auto failure = store_.failure()) return *failure;
+  FS_TRY(context_.health().check(Activity::change));
   if (context_.closed()) return ErrorCode::shut_down;
   RangeTicket ticket(ranges_);
   const uint64_t start = acquire_for_truncate(ticket, size_bytes);

@@ -58,7 +58,7 @@ Result<uint64_t> FileImpl::write(uint64_t offset, const BufferSlice& payload,
   if (offset > kMaxFileBytes || payload.size() > kMaxFileBytes - offset) {
     return ErrorCode::file_too_large;
   }
-  if (auto failure = store_.failure()) return *failure;
+  FS_TRY(context_.health().check(Activity::change));
   FS_TRY(context_.throttle());
 
   PageWrite job;

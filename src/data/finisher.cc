@@ -161,12 +161,24 @@ void FileImpl::fail(OrderedIo& io, Outcome& outcome) {
   if (quiet) return;
   context_.count().ordered_failed.fetch_add(1, std::memory_order_relaxed);
   errors_.fetch_add(1);
-  context_.options().logger->write(
-      LogLevel::error,
-      fmt::format("inode {}: writing back {} bytes at offset {} failed, they are lost when the "
-                  "file leaves memory: {}",
-                  inode_.ino.value, io.extent.length_blocks() * kBlockSize,
-                  io.extent.first_block() * kBlockSize, io.status.error().message()));
+  report_loss(io);
+}
+
+void FileImpl::report_loss(const OrderedIo& io) {
+  const Error& error = io.status.error();
+  // Nothing is written any more, as was said when it began.
+  if (error.code() == ErrorCode::shut_down) return;
+  std::string what = fmt::format("inode {}: {} bytes at offset {} could not be written to {}",
+                                 inode_.ino.value, io.extent.length_blocks() * kBlockSize,
+                                 io.extent.first_block() * kBlockSize, context_.device().name());
+  if (io.range.length_blocks != 0) what += fmt::format(", block {}", io.range.start.value);
+  context_.options().logger->write(LogLevel::error, what + ": " + error.message());
+  // Want of space is no error of the device; what hangs on other lost data was counted with that.
+  const bool consequence =
+      error.code() == ErrorCode::no_space || error.code() == ErrorCode::writeback_failed;
+  if (consequence) return;
+  context_.health().report(HealthEvent::data_lost,
+                           Error(ErrorCode::writeback_failed, what + ": " + error.message()));
 }
 
 void FileImpl::end_pages(OrderedIo& io, PageEvent event, Outcome& outcome) {
@@ -185,7 +197,10 @@ void FileImpl::end_pages(OrderedIo& io, PageEvent event, Outcome& outcome) {
       // The newer version has the bytes of the lost one too.
       if (event == PageEvent::write_failed) page->dirty_stamp = std::min(stamp, page->dirty_stamp);
     }
+    // Truncated away is not lost.
+    const bool gone = io.cancelled && page->state == PageState::write_failed;
     if (page->state == PageState::clean && !keep_clean) transition(block, PageEvent::drop);
+    if (gone) transition(block, PageEvent::remove);
   }
 
   // Those above look again when nothing is below them any more, or nothing that will ever come.

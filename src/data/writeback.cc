@@ -209,13 +209,16 @@ Status FileImpl::write_back() {
   uint64_t stamp = 0;
   {
     MutexLock lock(mutex_);
-    if (!pages_.next(0, kUncommittedStates)) return {};
+    if (!pages_.next(0, kUncommittedStates)) {
+      if (pages_.count(PageState::write_failed) != 0) return ErrorCode::writeback_failed;
+      return {};
+    }
     stamp = stamp_;
   }
   const uint64_t errors = errors_.load();
   submit_range(0, kNoLimit, stamp);
   FS_TRY(wait_committed(0, stamp, kNoLimit));
-  if (errors_.load() != errors) return ErrorCode::writeback_failed;
+  if (errors_.load() != errors || has_lost_pages()) return ErrorCode::writeback_failed;
   return {};
 }
 

@@ -138,7 +138,7 @@ Status FileSystemImpl::clear_suid_sgid(Inode& inode) {
 }
 
 void FileSystemImpl::note_access(Inode& inode) {
-  if (options_.read_only || options_.atime == AtimePolicy::noatime) return;
+  if (options_.atime == AtimePolicy::noatime || !check_changeable().ok()) return;
   const Timestamp time = now();
   {
     MutexLock lock(inode.state.mutex);

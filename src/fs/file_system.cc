@@ -9,24 +9,43 @@
 #include "fs/file_system_impl.h"
 
 namespace stablefs {
+namespace {
+
+std::unique_ptr<Health> make_health(const FileSystemOptions& options) {
+  return std::make_unique<Health>(HealthOptions{.policy = options.errors,
+                                                .clock = options.clock,
+                                                .logger = options.logger,
+                                                .on_abort = options.on_abort});
+}
+
+// The way of a change to the device has two stretches: until it is in the journal's buffer (data:
+// until it was written back), and until that is committed. Together they take the interval.
+uint64_t writeback_delay_ns(const FileSystemOptions& options) {
+  return std::min(options.writeback_delay_ns, options.commit_interval_ns / 2);
+}
+
+}  // namespace
 
 Result<std::unique_ptr<FileSystem>> FileSystem::open(BlockDevice& device,
                                                      const FileSystemOptions& options) {
   FS_ASSERT(options.clock != nullptr && options.logger != nullptr);
+  FileSystemParts parts;
+  parts.health = make_health(options);
   StoreOptions store_options;
   store_options.clock = options.clock;
   store_options.logger = options.logger;
   store_options.read_only = options.read_only;
-  store_options.commit_interval_ns = options.commit_interval_ns;
+  store_options.health = parts.health.get();
+  store_options.commit_interval_ns = options.commit_interval_ns - writeback_delay_ns(options);
   store_options.new_epoch = options.new_epoch;
-  FileSystemParts parts;
   parts.device = &device;
   parts.store = FS_TRY(Store::open(device, store_options));
 
   DataOptions data_options;
   data_options.clock = options.clock;
   data_options.logger = options.logger;
-  data_options.writeback_delay_ns = options.writeback_delay_ns;
+  data_options.health = parts.health.get();
+  data_options.writeback_delay_ns = writeback_delay_ns(options);
   data_options.dirty_limit_bytes = options.dirty_limit_bytes;
   data_options.keep_clean = options.cache == CacheMode::daemon;
   data_options.clean_limit_bytes = options.clean_limit_bytes;
@@ -45,6 +64,7 @@ Result<std::unique_ptr<FileSystem>> FileSystem::open(BlockDevice& device,
 FileSystemImpl::FileSystemImpl(FileSystemParts parts, const FileSystemOptions& options)
     : options_(options),
       device_(parts.device),
+      health_(parts.health ? std::move(parts.health) : make_health(options)),
       store_(std::move(parts.store)),
       data_(std::move(parts.data)),
       inodes_(*store_, *data_),
@@ -78,11 +98,15 @@ Status FileSystemImpl::close() {
   orphans_.drain();
   orphans_.stop();
   Status closed;
-  if (!options_.read_only) closed = sync_all();
+  if (!options_.read_only) closed = sync_everything();
   data_->stop();
   closed_ = true;
   stopped_ = true;
   const Status store_closed = store_->close();
+  // Said as what began it, not as what followed from it.
+  if (const auto cause = health_->cause(); cause && cause->state != HealthState::losing) {
+    return cause->error;
+  }
   return closed.ok() ? store_closed : closed;
 }
 
@@ -97,13 +121,13 @@ void FileSystemImpl::stop() {
 
 Status FileSystemImpl::check_running() const {
   if (stopped_) return ErrorCode::shut_down;
-  return {};
+  return health_->check(Activity::serve);
 }
 
 Status FileSystemImpl::check_changeable() const {
   if (stopped_) return ErrorCode::shut_down;
   if (options_.read_only) return ErrorCode::read_only;
-  return {};
+  return health_->check(Activity::change);
 }
 
 Result<InodeRef> FileSystemImpl::directory(Ino ino) {
@@ -132,6 +156,16 @@ Result<ContentsUse> FileSystemImpl::use_child(const Dirent& dirent) {
 Status FileSystemImpl::sync_all() {
   FS_TRY(check_running());
   if (options_.read_only) return {};
+  const Status synced = sync_everything();
+  // SYNCFS comes without an open file, so there is one cursor for all that call it.
+  const uint64_t losses = health_->losses();
+  const bool untold = losses_told_by_syncfs_.exchange(losses) != losses;
+  if (!synced.ok()) return synced;
+  if (untold) return ErrorCode::writeback_failed;
+  return {};
+}
+
+Status FileSystemImpl::sync_everything() {
   // Data first: finishing it moves sizes and times that the items then carry along.
   const Status data_written = data_->sync_all();
   const Status items_committed = flusher_.flush();

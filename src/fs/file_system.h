@@ -35,7 +35,11 @@ struct FileSystemOptions {
   bool read_only = false;
   CacheMode cache = CacheMode::kernel;
   AtimePolicy atime = AtimePolicy::relatime;
+  ErrorPolicy errors = ErrorPolicy::remount_read_only;
+  std::function<void()> on_abort;  // with ErrorPolicy::abort: the filesystem has ended itself
   uint64_t writeback_delay_ns = 500 * kNsPerMs;  // 0: submit a page as soon as it is dirty
+  // What reached us is durable this long after, without being asked for: data too, for which the
+  // writeback delay is cut to half of it if need be.
   uint64_t commit_interval_ns = 5 * kNsPerSecond;
   uint64_t dirty_limit_bytes = 256ull << 20;         // writers wait for writeback beyond this
   uint64_t clean_limit_bytes = 512ull << 20;         // clean pages kept with CacheMode::daemon
@@ -108,7 +112,8 @@ class FileSystem {
   virtual ~FileSystem() = default;
 
   // Writes back everything, checkpoints cleanly, stops. Nothing but the destructor may follow.
-  // After stop() it does nothing and says shut_down.
+  // After stop() it does nothing and says shut_down; after an error it does what still can be done
+  // and returns the error.
   virtual Status close() = 0;
   // Stops at once, writes nothing more; every later call fails with shut_down.
   virtual void stop() = 0;
@@ -156,13 +161,15 @@ class FileSystem {
   virtual Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
                                  const BufferSlice& payload, bool kill_suid_sgid,
                                  bool times_follow = false) = 0;
-  virtual Status flush(Ino ino, HandleId handle) = 0;  // close(2): reports write errors
-  virtual Status fsync(Ino ino, HandleId handle,
-                       bool data_only) = 0;  // also directories (handle 0)
+  // close(2): tells once of losses since the open, or since they were last told to this handle.
+  virtual Status flush(Ino ino, HandleId handle) = 0;
+  // As flush, and never success while data of the file is lost. Also directories (handle 0).
+  virtual Status fsync(Ino ino, HandleId handle, bool data_only) = 0;
   // SEEK_DATA / SEEK_HOLE.
   virtual Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) = 0;
 
-  virtual Status sync_all() = 0;  // syncfs
+  virtual Status sync_all() = 0;  // syncfs: as fsync, for all files
+  virtual const Health* health() const { return nullptr; }
   virtual FsStatistics statistics() = 0;
   virtual Statistics counters() = 0;
   virtual Store& store() = 0;

@@ -24,7 +24,8 @@ namespace stablefs {
 
 // What a FileSystem stands on; tests put their own in.
 struct FileSystemParts {
-  BlockDevice* device = nullptr;  // for counters; may be null
+  BlockDevice* device = nullptr;   // for counters; may be null
+  std::unique_ptr<Health> health;  // shared by store and data; may be null
   std::unique_ptr<Store> store;
   std::unique_ptr<DataContext> data;
   NameHash name_hash;
@@ -78,6 +79,7 @@ class FileSystemImpl final : public FileSystem {
   FsStatistics statistics() override;
   Statistics counters() override;
   Store& store() override { return *store_; }
+  const Health* health() const override { return health_.get(); }
 
   size_t inodes_in_memory() { return inodes_.size(); }  // for tests
   void run_flusher() { (void)flusher_.flush().ok(); }   // for tests
@@ -133,6 +135,8 @@ class FileSystemImpl final : public FileSystem {
   Result<uint64_t> write_data(Inode& inode, uint64_t offset_bytes, const BufferSlice& payload,
                               std::optional<Timestamp> time);
   Status sync_inode(Inode& inode, bool data_only);
+  Status sync_everything();
+  bool may_have_lost(Inode& inode);
 
   // A directory being read.
   struct Listing {
@@ -147,6 +151,7 @@ class FileSystemImpl final : public FileSystem {
 
   FileSystemOptions options_;
   BlockDevice* const device_;
+  const std::unique_ptr<Health> health_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<DataContext> data_;
   InodeTable inodes_;
@@ -156,6 +161,7 @@ class FileSystemImpl final : public FileSystem {
   HandleTable handles_;
   InodeRef root_;  // stays in memory: the kernel never looks it up
   Mutex rename_mutex_{LockRank::rename, "rename"};
+  std::atomic<uint64_t> losses_told_by_syncfs_{0};
   std::atomic<bool> stopped_{false};
   std::atomic<bool> ended_{false};  // close() or stop() was called
   bool closed_ = false;             // close() has stopped the data layer

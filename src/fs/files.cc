@@ -29,7 +29,7 @@ Result<HandleId> FileSystemImpl::open_file(Ino ino, const OpenFlags& flags) {
   if (!use->is_regular()) return ErrorCode::not_supported;
   if (flags.clear_suid_sgid) FS_TRY(clear_suid_sgid(*use));
   if (flags.truncate) FS_TRY(truncate(*use, 0));
-  return handles_.add(std::make_shared<OpenFile>(std::move(use), flags));
+  return handles_.add(std::make_shared<OpenFile>(std::move(use), flags, *health_));
 }
 
 void FileSystemImpl::release(HandleId handle) {
@@ -94,19 +94,27 @@ Result<uint64_t> FileSystemImpl::write_data(Inode& inode, uint64_t offset_bytes,
 Status FileSystemImpl::flush(Ino ino, HandleId handle) {
   FS_TRY(check_running());
   const FileUse file = FS_TRY(use_file(ino, handle));
-  return file.open ? file.open->report_errors() : Status();
+  if (!file.open) return {};
+  FS_TRY(file.open->report_errors());
+  if (health_->allows(Activity::commit) || !may_have_lost(file.inode())) return {};
+  return file.open->report_halt();
+}
+
+// Something of the file is not on stable storage.
+bool FileSystemImpl::may_have_lost(Inode& inode) {
+  FileData* data = inode.data();
+  if (data != nullptr && (data->has_dirty_pages() || data->has_lost_pages())) return true;
+  MutexLock lock(inode.state.mutex);
+  return inode.state.item_dirty || inode.state.last_sequence > store_->durable_sequence();
 }
 
 Status FileSystemImpl::sync_inode(Inode& inode, bool data_only) {
+  FS_TRY(health_->check(Activity::commit));
   if (inode.data()) FS_TRY(inode.data()->write_back());
   // Sizes are committed with the data: what is only in the item are times.
   if (!data_only) FS_TRY(flusher_.commit_item(inode));
-  Sequence sequence;
-  {
-    MutexLock lock(inode.state.mutex);
-    sequence = inode.state.last_sequence;
-  }
-  return store_->sync(sequence);
+  // Not only up to the inode's last transaction: fsync promises all that was answered before it.
+  return store_->sync(store_->last_sequence());
 }
 
 Status FileSystemImpl::fsync(Ino ino, HandleId handle, bool data_only) {
@@ -120,6 +128,7 @@ Status FileSystemImpl::fsync(Ino ino, HandleId handle, bool data_only) {
   const Status synced = sync_inode(file.inode(), data_only);
   // An error of this very call is in the count too: it is told once, by what is returned now.
   const Status earlier = file.open->report_errors();
+  if (!health_->allows(Activity::commit)) (void)file.open->report_halt().ok();
   return synced.ok() ? earlier : synced;
 }
 

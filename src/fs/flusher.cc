@@ -24,20 +24,32 @@ void Flusher::stop() {
 void Flusher::run() {
   MutexLock lock(mutex_);
   while (!stopping_) {
+    if (marked_.empty()) {
+      wake_.wait(mutex_);
+      continue;
+    }
     const uint64_t deadline_ns = clock_.monotonic_ns() + interval_ns_;
     while (!stopping_ && wake_.wait_until(mutex_, clock_, deadline_ns)) {
     }
     if (stopping_) return;
     lock.unlock();
     // Inodes that failed stay marked, and whoever syncs them gets the error.
-    (void)flush().ok();
+    (void)commit_marked().ok();
     lock.lock();
   }
+}
+
+// Durable at once: a second interval in the journal's buffer would be one too many.
+Status Flusher::commit_marked() {
+  const Status flushed = flush();  // an inode that failed is no reason to keep the others waiting
+  FS_TRY(store_.sync(store_.last_sequence()));
+  return flushed;
 }
 
 void Flusher::mark(Inode& inode) {
   if (inode.touched.exchange(true)) return;
   MutexLock lock(mutex_);
+  if (marked_.empty()) wake_.notify_one();
   marked_.push_back(inode.ino());
 }
 

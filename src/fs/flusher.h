@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Inodes with something in memory that no transaction has yet: times moved by reads and writes,
-// pages of files nobody has open any more. A thread commits the items once an interval and lets go
-// of inodes that were kept in memory for this reason only.
+// pages of files nobody has open any more. An interval after the first of them was marked, a thread
+// makes all of them durable and lets go of inodes that were kept in memory for this reason only.
+// While nothing is marked it sleeps.
 #pragma once
 
 #include <vector>
@@ -34,6 +35,7 @@ class Flusher {
  private:
   Status flush_one(Inode& inode);
   void run();
+  Status commit_marked();
 
   Store& store_;
   InodeTable& inodes_;

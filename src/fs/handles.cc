@@ -5,10 +5,11 @@
 
 namespace stablefs {
 
-OpenFile::OpenFile(ContentsUse file, const OpenFlags& open_flags)
+OpenFile::OpenFile(ContentsUse file, const OpenFlags& open_flags, const Health& health)
     : use(std::move(file)),
       flags(open_flags),
-      errors_seen_(use->data() ? use->data()->error_count() : 0) {
+      errors_seen_(use->data() ? use->data()->error_count() : 0),
+      halt_told_(!health.allows(Activity::commit)) {
   if (flags.write) ++use->writers;
 }
 
@@ -25,6 +26,11 @@ Status OpenFile::report_errors() {
     if (errors_seen_.compare_exchange_weak(seen, errors)) return ErrorCode::writeback_failed;
   }
   return {};
+}
+
+Status OpenFile::report_halt() {
+  if (halt_told_.exchange(true)) return {};
+  return ErrorCode::shut_down;
 }
 
 HandleId HandleTable::add(std::shared_ptr<OpenFile> file) {

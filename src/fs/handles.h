@@ -17,19 +17,23 @@ namespace stablefs {
 
 class OpenFile {
  public:
-  OpenFile(ContentsUse file, const OpenFlags& open_flags);
+  OpenFile(ContentsUse file, const OpenFlags& open_flags, const Health& health);
   ~OpenFile();
   OpenFile(const OpenFile&) = delete;
   OpenFile& operator=(const OpenFile&) = delete;
 
   // writeback_failed when errors happened that this open file has not been told of; once.
   Status report_errors();
+  // shut_down when nothing can be committed any more and this open file, which is older than that,
+  // has not been told of it; once.
+  Status report_halt();
 
   const ContentsUse use;
   const OpenFlags flags;
 
  private:
   std::atomic<uint64_t> errors_seen_;
+  std::atomic<bool> halt_told_;
 };
 
 class HandleTable {

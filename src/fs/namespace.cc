@@ -221,8 +221,8 @@ Result<std::pair<Attributes, HandleId>> FileSystemImpl::create(Ino parent, std::
     inodes_.forget(ino, 1);
     return use.error();
   }
-  return std::pair(attributes,
-                   handles_.add(std::make_shared<OpenFile>(std::move(use).value(), flags)));
+  return std::pair(attributes, handles_.add(std::make_shared<OpenFile>(std::move(use).value(),
+                                                                       flags, *health_)));
 }
 
 Result<Attributes> FileSystemImpl::link(Ino ino, Ino new_parent, std::string_view new_name) {

@@ -58,6 +58,7 @@ void add_data(const DataCounters& data, const DataGauges& gauges, Statistics& ou
   out.emplace_back("pages.writeback_bytes", gauges.writeback_bytes);
   out.emplace_back("pages.clean_bytes", gauges.clean_bytes);
   out.emplace_back("pages.shadow_bytes", gauges.shadow_bytes);
+  out.emplace_back("pages.lost_bytes", gauges.lost_bytes);
   out.emplace_back("guard.verified", data.guard_verified);
   out.emplace_back("guard.mismatches", data.guard_mismatches);
   out.emplace_back("ordered.created", data.ordered_created);
@@ -93,6 +94,11 @@ Statistics FileSystemImpl::counters() {
   if (device_ != nullptr) add_device(device_->counters(), out);
   add_store(store_->counters(), store_->gauges(), out);
   add_data(data_->counters(), data_->gauges(), out);
+  out.emplace_back("fs.state", static_cast<uint64_t>(health_->state()));
+  out.emplace_back("fs.losses", health_->losses());
+  const auto cause = health_->cause();
+  const int64_t error_seconds = cause ? std::max<int64_t>(cause->when.seconds, 0) : 0;
+  out.emplace_back("fs.error_seconds", static_cast<uint64_t>(error_seconds));
   out.emplace_back("fs.inodes_in_memory", inodes_.size());
   out.emplace_back("fs.open_files", handles_.size());
   out.emplace_back("fs.orphans_queued", orphans_.queued());

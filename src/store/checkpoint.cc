@@ -57,7 +57,7 @@ Status StoreImpl::do_checkpoint(bool clean) {
         compose_superblock(*frozen, table_slot, table_checksum, clean);
         break;
       case CheckpointOperation::flush:
-        FS_TRY(device_.flush());
+        FS_TRY(flush_device());
         break;
       case CheckpointOperation::write_superblock_near:
         FS_TRY(write_superblock(superblock_slots(frozen->generation)[0], step.fua));

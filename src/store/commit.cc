@@ -40,7 +40,7 @@ Result<Sequence> StoreImpl::commit(const Transaction& transaction, bool grows,
     own = FS_TRY(reserve_journal(transaction.size_bytes()));
     journal = &own;
     // Only those who may wait do; a finishing ordered extent goes on into the reserve.
-    while (dirty_nodes() >= dirty_node_limit_ && !failed_) FS_TRY(run_checkpoint(false));
+    while (dirty_nodes() >= dirty_node_limit_ && may_commit()) FS_TRY(run_checkpoint(false));
   }
   return apply(transaction, operations, *journal);
 }
@@ -191,7 +191,7 @@ Status StoreImpl::sync(Sequence sequence) {
   FS_ASSERT(sequence <= last_sequence());
   MutexLock lock(journal_mutex_);
   while (durable_sequence_ < sequence.value) {
-    if (failed_ || stopping_) return ErrorCode::shut_down;
+    if (!may_commit() || stopping_) return ErrorCode::shut_down;
     if (committing_) {
       journal_changed_.wait(journal_mutex_);
     } else {
@@ -221,19 +221,21 @@ Status StoreImpl::lead_commit() {
     unconfirmed_since_ns_ = options_.clock->monotonic_ns();
     journal_changed_.notify_all();
   }
-  committing_ = false;
-  journal_changed_.notify_all();
-  background_work_.notify_one();
   if (!status.ok()) {
+    // While nobody else can lead: or else one that waits would write and flush the batch again, and
+    // take the second answer of the device for the truth.
     journal_mutex_.unlock();
     fail(status.error());
     journal_mutex_.lock();
   }
+  committing_ = false;
+  journal_changed_.notify_all();
+  background_work_.notify_one();
   return status;
 }
 
 Status StoreImpl::write_batch(JournalBatch& batch, uint32_t previous_checksum, Sequence flushed) {
-  if (failed_) return ErrorCode::shut_down;
+  if (!may_commit()) return ErrorCode::shut_down;
   AlignedBuffer image(batch.length_blocks * kBlockSize);
   if (!batch.records.empty()) {
     std::memcpy(image.data() + sizeof(DiskBatchHeader), batch.records.data(), batch.records.size());
@@ -253,7 +255,7 @@ Status StoreImpl::write_batch(JournalBatch& batch, uint32_t previous_checksum, S
         status = write_ring(batch.position_blocks, image.span(), step.fua);
         break;
       case CommitOperation::flush:
-        status = device_.flush();
+        status = flush_device();
         break;
     }
     if (!status.ok()) return Error(ErrorCode::journal_write_failed, status.error().message());
@@ -263,6 +265,23 @@ Status StoreImpl::write_batch(JournalBatch& batch, uint32_t previous_checksum, S
   counters_.journal_records.fetch_add(batch.record_count, std::memory_order_relaxed);
   batch.records = {};
   return {};
+}
+
+// One at a time, and none after one that failed: what the failed one lost, the next one would seem
+// to have made durable.
+Status StoreImpl::flush_device() {
+  {
+    MutexLock lock(journal_mutex_);
+    while (flushing_) journal_changed_.wait(journal_mutex_);
+    if (!may_commit()) return ErrorCode::shut_down;
+    flushing_ = true;
+  }
+  const Status status = flush_device();
+  if (!status.ok()) fail(status.error());
+  MutexLock lock(journal_mutex_);
+  flushing_ = false;
+  journal_changed_.notify_all();
+  return status;
 }
 
 // A batch may wrap round the end of the ring; its checksum tells whether both parts arrived.
@@ -284,7 +303,7 @@ Status StoreImpl::write_ring(uint64_t position_blocks, std::span<const std::byte
 
 void StoreImpl::background() {
   journal_mutex_.lock();
-  while (!stopping_ && !failed_) {
+  while (!stopping_ && may_commit()) {
     const uint64_t now = options_.clock->monotonic_ns();
     const bool open = ring_->has_open_records();
     const uint64_t due = open ? open_since_ns_ + options_.commit_interval_ns
@@ -301,6 +320,7 @@ void StoreImpl::background() {
       background_work_.wait_until(journal_mutex_, *options_.clock, due);
     }
   }
+  journal_changed_.notify_all();  // nobody moves the tail any more for those who wait for it
   journal_mutex_.unlock();
 }
 

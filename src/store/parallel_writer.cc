@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "store/parallel_writer.h"
 
+#include <fmt/format.h>
+
 namespace stablefs {
 
 struct ParallelWriter::Operation {
@@ -28,24 +30,23 @@ void ParallelWriter::submit(Lba lba, std::shared_ptr<AlignedBuffer> buffer, size
   operation->request.length_blocks = length_bytes / kBlockSize;
   operation->request.memory = {&operation->memory, 1};
   operation->request.complete = [this, operation](Status status, uint64_t blocks_done) {
-    bool short_write = blocks_done != operation->request.length_blocks;
+    const DeviceRequest& request = operation->request;
+    if (status.ok() && blocks_done != request.length_blocks) {
+      status = Error(ErrorCode::device_short,
+                     fmt::format("write of {} blocks at block {}: only {} done",
+                                 request.length_blocks, request.lba.value, blocks_done));
+    }
     std::unique_ptr<Operation> owned(operation);
     auto completion = std::move(operation->request.complete);  // runs on: keep the closure alive
     owned.reset();
-    finished(status, short_write);
+    finished(status);
   };
   device_.submit(operation->request);
 }
 
-void ParallelWriter::finished(const Status& status, bool short_write) {
+void ParallelWriter::finished(const Status& status) {
   MutexLock lock(mutex_);
-  if (status_.ok()) {
-    if (!status.ok()) {
-      status_ = status.error();
-    } else if (short_write) {
-      status_ = ErrorCode::device_short;
-    }
-  }
+  if (status_.ok()) status_ = status;
   --in_flight_;
   changed_.notify_all();
 }

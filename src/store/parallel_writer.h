@@ -24,7 +24,7 @@ class ParallelWriter {
  private:
   struct Operation;
   void submit(Lba lba, std::shared_ptr<AlignedBuffer> buffer, size_t length_bytes);
-  void finished(const Status& status, bool short_write);
+  void finished(const Status& status);
 
   BlockDevice& device_;
   const uint32_t max_in_flight_;

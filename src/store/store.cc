@@ -79,6 +79,11 @@ StoreImpl::StoreImpl(BlockDevice& device, const StoreOptions& options,
                      const DiskSuperblock& superblock)
     : device_(device),
       options_(options),
+      own_health_(options.health != nullptr
+                      ? nullptr
+                      : std::make_unique<Health>(
+                            HealthOptions{.clock = options.clock, .logger = options.logger})),
+      health_(options.health != nullptr ? *options.health : *own_health_),
       superblock_(superblock),
       latest_(superblock),
       dirty_node_limit_(superblock.dirty_node_limit),
@@ -104,11 +109,7 @@ Status StoreImpl::close() {
 }
 
 void StoreImpl::stop(ErrorCode why) {
-  {
-    MutexLock lock(failure_mutex_);
-    if (!failure_) failure_ = Error(why);
-    failed_ = true;
-  }
+  health_.report(HealthEvent::stop, why);
   MutexLock lock(journal_mutex_);
   stopping_ = true;
   journal_changed_.notify_all();
@@ -116,29 +117,24 @@ void StoreImpl::stop(ErrorCode why) {
 }
 
 void StoreImpl::fail(const Error& error) {
-  {
-    MutexLock lock(failure_mutex_);
-    if (failure_) return;
-    failure_ = error;
-    failed_ = true;
+  if (may_commit()) {
+    const std::string why = error.detail().empty() ? "" : ": " + error.detail();
+    health_.report(HealthEvent::commit_failed, Error(error.code(), device_.name() + why));
   }
-  options_.logger->write(LogLevel::error,
-                         "the filesystem stops accepting changes: " + error.message());
   MutexLock lock(journal_mutex_);
   journal_changed_.notify_all();
   background_work_.notify_all();
 }
 
 std::optional<Error> StoreImpl::failure() const {
-  if (!failed_) return std::nullopt;
-  MutexLock lock(failure_mutex_);
-  return failure_;
+  if (may_commit()) return std::nullopt;
+  const auto cause = health_.cause();
+  return cause ? cause->error : Error(ErrorCode::shut_down);
 }
 
 Status StoreImpl::check_writable() const {
   if (options_.read_only) return ErrorCode::read_only;
-  if (failed_) return ErrorCode::shut_down;
-  return {};
+  return health_.check(Activity::commit);
 }
 
 // --- reading

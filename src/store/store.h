@@ -4,8 +4,8 @@
 //
 // Threads: everything here is thread-safe. Callers serialise conflicting reads and commits of the
 // same items themselves (inode locks). No call does disk I/O under the tree lock.
-// Errors latch: after a failed journal write, flush or checkpoint every commit and sync fails with
-// shut_down, and reads go on.
+// Errors latch (store/health.h): after a failed journal write, flush or checkpoint every commit and
+// sync fails with shut_down, and reads go on.
 #pragma once
 
 #include <array>
@@ -26,6 +26,7 @@
 #include "format/key.h"
 #include "format/node.h"
 #include "format/superblock.h"
+#include "store/health.h"
 #include "store/transaction.h"
 
 namespace stablefs {
@@ -33,6 +34,8 @@ namespace stablefs {
 struct StoreOptions {
   Clock* clock = nullptr;
   Logger* logger = nullptr;
+  // Shared with the layers above; nothing: one of its own, with the default policy.
+  Health* health = nullptr;
   // Replays in memory and writes nothing.
   bool read_only = false;
   // A transaction is on disk at most this long after its commit, also without sync.

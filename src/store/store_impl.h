@@ -145,7 +145,10 @@ class StoreImpl final : public Store {
   Status look_for_lost_batches(uint64_t ring_block, uint64_t walked);
   Status read_ring(uint64_t ring_block, std::span<std::byte> out);
 
+  // Nothing is committed any more. Before this returns, nobody else can commit or acknowledge.
   void fail(const Error& error);
+  bool may_commit() const { return health_.allows(Activity::commit); }
+  Status flush_device();
   Status check_writable() const;
   void background();
   // An atomic count: no lock needed.
@@ -153,6 +156,8 @@ class StoreImpl final : public Store {
 
   BlockDevice& device_;
   const StoreOptions options_;
+  const std::unique_ptr<Health> own_health_;  // when the options bring none
+  Health& health_;
   DiskSuperblock superblock_;  // as of the mount; constant after recover()
   DiskSuperblock latest_;      // as last written; belongs to whoever runs the checkpoint
   const uint64_t dirty_node_limit_;
@@ -185,6 +190,7 @@ class StoreImpl final : public Store {
   std::unique_ptr<JournalRing> ring_ FS_GUARDED_BY(journal_mutex_);
   bool committing_ FS_GUARDED_BY(journal_mutex_) = false;
   bool checkpointing_ FS_GUARDED_BY(journal_mutex_) = false;
+  bool flushing_ FS_GUARDED_BY(journal_mutex_) = false;
   bool checkpoint_wanted_ FS_GUARDED_BY(journal_mutex_) = false;
   bool stopping_ FS_GUARDED_BY(journal_mutex_) = false;
   // The batch written last maps data and no later header says yet that it was flushed.
@@ -194,10 +200,6 @@ class StoreImpl final : public Store {
   // Checksum of the batch written last: belongs to the committing thread (and to recovery).
   uint32_t chain_ = 0;
   uint8_t epoch_[16] = {};
-
-  mutable Mutex failure_mutex_{LockRank::leaf, "failure"};
-  std::optional<Error> failure_ FS_GUARDED_BY(failure_mutex_);
-  std::atomic<bool> failed_{false};
 
   Thread background_thread_;
 };

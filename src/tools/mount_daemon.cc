@@ -6,6 +6,7 @@
 #include <linux/fs.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
@@ -41,6 +42,16 @@ std::string label_text(const DiskSuperblock& superblock) {
   return {superblock.label, ::strnlen(superblock.label, sizeof superblock.label)};
 }
 
+std::string time_text(Timestamp time) {
+  const time_t seconds = time.seconds;
+  tm utc{};
+  char text[32] = "";
+  if (::gmtime_r(&seconds, &utc) != nullptr) {
+    std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  }
+  return text;
+}
+
 const char* cache_name(CacheMode cache) {
   switch (cache) {
     case CacheMode::kernel:
@@ -61,11 +72,13 @@ MountDaemon::~MountDaemon() {
   fs_.reset();
   device_.reset();
   if (signals_ >= 0) ::close(signals_);
+  if (abort_descriptor_ >= 0) ::close(abort_descriptor_);
 }
 
 int MountDaemon::run(StartReport& report, int failure_status) {
   privileged_ = ::geteuid() == 0;
   signals_ = open_signals();
+  abort_descriptor_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   prepare_daemon_process();
   if (const Status status = start(); !status.ok()) {
     undo_start();
@@ -100,6 +113,7 @@ Status MountDaemon::open_filesystem() {
     std::copy(random.begin(), random.end(), epoch);
   };
   options.logger = &logger_;
+  options.on_abort = [this] { tell_abort(); };
   Result<std::unique_ptr<FileSystem>> fs = FileSystem::open(*device_, options);
   if (!fs.ok()) {
     const Error& error = fs.error();
@@ -107,10 +121,9 @@ Status MountDaemon::open_filesystem() {
                                                       : request_.source + ": " + error.detail());
   }
   fs_ = std::move(*fs);
-  info_ = info();
   AdapterOptions adapter_options;
   adapter_options.cache = options.cache;
-  adapter_options.info = [this] { return info_; };
+  adapter_options.info = [this] { return info(); };
   adapter_options.destroy = [this] { close_filesystem(); };
   adapter_ = std::make_unique<Adapter>(*fs_, adapter_options);
   return {};
@@ -133,6 +146,13 @@ std::string MountDaemon::info() const {
   out["copies"] = superblock.copies;
   out["journal_bytes"] = uint64_t{superblock.journal_length_blocks} * kBlockSize;
   out["created"] = uint64_t{superblock.created_seconds};
+  if (const Health* health = fs_->health()) {
+    out["state"] = to_string(health->state());
+    if (const auto cause = health->cause()) {
+      out["error"] = cause->error.message();
+      out["error_time"] = time_text(cause->when);
+    }
+  }
   return out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -212,12 +232,16 @@ void MountDaemon::undo_start() {
 }
 
 void MountDaemon::serve() {
-  pollfd events[2] = {{session_->ended_descriptor(), POLLIN, 0}, {signals_, POLLIN, 0}};
+  pollfd events[3] = {{session_->ended_descriptor(), POLLIN, 0},
+                      {signals_, POLLIN, 0},
+                      {abort_descriptor_, POLLIN, 0}};
   while ((events[0].revents & POLLIN) == 0) {
-    if (::poll(events, 2, -1) < 0) {
+    if (::poll(events, 3, -1) < 0) {
       if (errno == EINTR) continue;
       break;
     }
+    // Its threads may be waiting in the kernel for requests, or for a device that does not answer.
+    if ((events[2].revents & POLLIN) != 0) ::_exit(1);
     signalfd_siginfo signal;
     if (::read(signals_, &signal, sizeof signal) == sizeof signal) unmount_everywhere();
   }
@@ -233,6 +257,11 @@ void MountDaemon::unmount_everywhere() {
     // Busy: it disappears from the tree now, and we serve until the last user has gone.
     if (!unmount(entry.directory, false).ok()) (void)unmount(entry.directory, true).ok();
   }
+}
+
+void MountDaemon::tell_abort() {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(abort_descriptor_, &one, sizeof one);
 }
 
 void MountDaemon::close_filesystem() {

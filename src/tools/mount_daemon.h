@@ -5,7 +5,8 @@
 //   ready -> served -> DESTROY (or the connection's end) -> everything durable -> device let go
 //
 // The main thread serves no requests: it waits for signals, and on one it unmounts, which may wait
-// for the threads that do serve.
+// for the threads that do serve. With errors=abort an error ends the process on the spot: the
+// kernel then answers ENOTCONN, which no reply of ours could.
 #pragma once
 
 #include <memory>
@@ -48,6 +49,7 @@ class MountDaemon {
   void serve();
   void unmount_everywhere();
   void close_filesystem();
+  void tell_abort();
   std::string info() const;
 
   const MountRequest request_;
@@ -57,8 +59,8 @@ class MountDaemon {
   std::unique_ptr<FileSystem> fs_;
   std::unique_ptr<Adapter> adapter_;
   std::unique_ptr<Session> session_;
-  std::string info_;
   int signals_ = -1;
+  int abort_descriptor_ = -1;  // readable once the filesystem has ended itself (errors=abort)
   bool privileged_ = false;
   bool attached_ = false;
   dev_t mount_device_ = 0;

@@ -97,19 +97,40 @@ Status set_cache(std::string_view word, std::string_view value, FileSystemOption
   return {};
 }
 
+Status set_errors(std::string_view word, std::string_view value, FileSystemOptions& options) {
+  if (value == "remount-ro") {
+    options.errors = ErrorPolicy::remount_read_only;
+  } else if (value == "continue") {
+    options.errors = ErrorPolicy::go_on;
+  } else if (value == "abort") {
+    options.errors = ErrorPolicy::abort;
+  } else {
+    return bad_option(word, "remount-ro, continue or abort is wanted");
+  }
+  return {};
+}
+
+Status set_commit(std::string_view word, std::string_view value, FileSystemOptions& options) {
+  constexpr uint64_t kSecondsMax = 600;
+  const Result<uint64_t> seconds = parse_number(value);
+  if (!seconds.ok() || *seconds == 0 || *seconds > kSecondsMax) {
+    return bad_option(word, fmt::format("a number from 1 to {} is wanted", kSecondsMax));
+  }
+  options.commit_interval_ns = *seconds * kNsPerSecond;
+  return {};
+}
+
 Status apply_own(std::string_view word, MountOptions& options) {
   constexpr uint64_t kHourMs = 3'600'000;
-  constexpr uint64_t kHourSeconds = 3'600;
   const size_t equals = std::min(word.find('='), word.size());
   const std::string_view name = word.substr(0, equals);
   const std::string_view value = word.substr(std::min(equals + 1, word.size()));
   FileSystemOptions& filesystem = options.filesystem;
   if (name == "cache") return set_cache(word, value, filesystem);
+  if (name == "errors") return set_errors(word, value, filesystem);
+  if (name == "commit") return set_commit(word, value, filesystem);
   if (name == "writeback_delay") {
     filesystem.writeback_delay_ns = FS_TRY(scaled(word, value, kNsPerMs, kHourMs));
-  } else if (name == "commit") {
-    filesystem.commit_interval_ns = FS_TRY(scaled(word, value, kNsPerSecond, kHourSeconds));
-    if (filesystem.commit_interval_ns == 0) return bad_option(word, "at least 1 second");
   } else if (name == "dirty_limit") {
     const Result<uint64_t> bytes = parse_size(value);
     constexpr uint64_t kLeastBytes = 4 << 20;

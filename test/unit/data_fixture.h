@@ -124,6 +124,7 @@ struct DataSetup {
   uint64_t dirty_limit_bytes = 256ull << 20;
   bool keep_clean = false;
   uint64_t clean_limit_bytes = 512ull << 20;
+  ErrorPolicy errors = ErrorPolicy::go_on;
   std::function<void(const DeviceRequest&)> before_dma{};
 };
 
@@ -146,7 +147,10 @@ class DataFixture {
   ~DataFixture() { close(); }
 
   void open() {
+    health = std::make_unique<Health>(
+        HealthOptions{.policy = setup.errors, .clock = clock, .logger = &logger});
     StoreOptions store_options;
+    store_options.health = health.get();
     store_options.clock = clock;
     store_options.logger = &logger;
     store_options.commit_interval_ns = 3600 * kNsPerSecond;
@@ -155,6 +159,7 @@ class DataFixture {
     FS_ASSERT(opened.ok());
     store = std::move(opened).value();
     DataOptions options;
+    options.health = health.get();
     options.clock = clock;
     options.logger = &logger;
     options.writeback_delay_ns = setup.writeback_delay_ns;
@@ -240,6 +245,7 @@ class DataFixture {
   FaultyDevice faulty;
   GateDevice device;
   uint8_t epochs = 0;
+  std::unique_ptr<Health> health;
   std::unique_ptr<Store> store;
   std::unique_ptr<DataContext> context;
   std::vector<std::unique_ptr<InodeState>> inodes;

@@ -257,6 +257,7 @@ class FakeData final : public DataContext {
     }
     uint64_t promised_blocks() override { return 0; }
     void drop_clean() override {}
+    bool has_lost_pages() override { return context_.write_errors != 0; }
     uint64_t error_count() override { return context_.write_errors; }
     Status free_extents(uint64_t start_block,
                         const std::function<void(Transaction&)>& last) override {

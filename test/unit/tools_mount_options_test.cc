@@ -39,11 +39,24 @@ TEST_CASE("our own options are read with their units") {
   CHECK(options.filesystem.commit_interval_ns == 7 * kNsPerSecond);
   CHECK(options.filesystem.dirty_limit_bytes == 64ull << 20);
   CHECK(parse_mount_options("cache=through").value().filesystem.cache == CacheMode::through);
+  CHECK(parse_mount_options("commit=600").value().filesystem.commit_interval_ns ==
+        600 * kNsPerSecond);
+}
+
+TEST_CASE("errors= says what follows an error; remount-ro when it is not given") {
+  const auto policy = [](const char* words) {
+    return parse_mount_options(words).value().filesystem.errors;
+  };
+  CHECK(policy("") == ErrorPolicy::remount_read_only);
+  CHECK(policy("errors=remount-ro") == ErrorPolicy::remount_read_only);
+  CHECK(policy("errors=continue") == ErrorPolicy::go_on);
+  CHECK(policy("errors=abort") == ErrorPolicy::abort);
 }
 
 TEST_CASE("unknown and impossible options are refused, and named") {
-  for (const char* words : {"bogus", "rw,cache=none", "commit=0", "commit=x", "dirty_limit=1",
-                            "writeback_delay=", "writeback_delay=-1", "ro=1", "rw, ro"}) {
+  for (const char* words :
+       {"bogus", "rw,cache=none", "commit=0", "commit=601", "commit=x", "errors", "errors=panic",
+        "dirty_limit=1", "writeback_delay=", "writeback_delay=-1", "ro=1", "rw, ro"}) {
     INFO(words);
     CHECK_FALSE(parse_mount_options(words).ok());
   }
