@@ -160,14 +160,14 @@ void FileImpl::fail(OrderedIo& io, Outcome& outcome) {
   }
   if (quiet) return;
   context_.count().ordered_failed.fetch_add(1, std::memory_order_relaxed);
+  // Nothing is written any more: that is told to everybody, not as an error of this file.
+  if (io.status.error().code() == ErrorCode::shut_down) return;
   errors_.fetch_add(1);
   report_loss(io);
 }
 
 void FileImpl::report_loss(const OrderedIo& io) {
   const Error& error = io.status.error();
-  // Nothing is written any more, as was said when it began.
-  if (error.code() == ErrorCode::shut_down) return;
   std::string what = fmt::format("inode {}: {} bytes at offset {} could not be written to {}",
                                  inode_.ino.value, io.extent.length_blocks() * kBlockSize,
                                  io.extent.first_block() * kBlockSize, context_.device().name());

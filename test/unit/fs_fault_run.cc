@@ -36,11 +36,14 @@ Result<std::string> read_file(FileSystem& fs, Ino ino) {
 
 }  // namespace
 
-FaultRun::FaultRun(const MemoryImage& formatted, ErrorPolicy policy, Clock& clock, Logger& logger)
-    : clock_(clock), logger_(logger), memory_(formatted), faulty_(memory_, {}) {
+FaultRun::FaultRun(const FaultSetup& setup, Clock& clock, Logger& logger)
+    : clock_(clock),
+      logger_(logger),
+      memory_(setup.formatted, {.asynchronous = setup.asynchronous, .seed = setup.seed}),
+      faulty_(memory_, {}) {
   options_.clock = &clock;
   options_.logger = &logger;
-  options_.errors = policy;
+  options_.errors = setup.policy;
   options_.commit_interval_ns = 3600 * kNsPerSecond;
   options_.writeback_delay_ns = 1800 * kNsPerSecond;
   history_.emplace_back();
@@ -87,7 +90,7 @@ void FaultRun::create(const std::string& path) {
   auto created = fs_->create(parent_of(path), leaf_of(path), {S_IFREG | 0600, 0, 0, 0, 0}, flags);
   if (!succeeded(created.ok() ? Status() : created.error())) return;
   const int file = static_cast<int>(files_.size());
-  files_.push_back({created->first.ino, {""}, false});
+  files_.push_back({.ino = created->first.ino, .versions = {""}});
   handles_[file] = created->second;
   name_added(path, file);
 }
@@ -172,6 +175,30 @@ void FaultRun::read(const std::string& path) {
   if (*content != file.now()) complain("reading " + path + " gives something else than written");
 }
 
+void FaultRun::fill_up_to(uint64_t free_blocks) {
+  create("full");
+  uint64_t blocks = 0;
+  const std::string text = pattern(99, 16 * kBlockSize);
+  const auto put = [&](size_t length) {
+    File& file = files_.back();
+    auto done =
+        fs_->write(file.ino, 0, blocks * kBlockSize, payload(text.substr(0, length)), false);
+    if (done.ok()) blocks += *done / kBlockSize;
+    return done.ok() && *done == length;
+  };
+  while (put(text.size())) {
+  }
+  while (put(kBlockSize)) {
+  }
+  AttributeChange change;
+  change.size_bytes = (blocks - std::min(blocks, free_blocks)) * kBlockSize;
+  if (!fs_->set_attributes(files_.back().ino, change).ok()) complain("cannot be filled");
+  // What it holds is of no interest, only the room it takes.
+  files_.back().versions = {std::string(*change.size_bytes, 0)};
+  files_.back().opaque = true;
+  sync_all();
+}
+
 void FaultRun::run_workload() {
   make_directory("d");
   create("a");
@@ -210,6 +237,11 @@ void FaultRun::run_workload() {
   write("a", 0, pattern(11, 4096));
   read("a");
   read("y");
+}
+
+void FaultRun::stop() {
+  fs_->stop();
+  fs_.reset();
 }
 
 void FaultRun::refuse_after_error() {
@@ -277,6 +309,7 @@ Status FaultRun::read_tree(FileSystem& fs, Ino directory, const std::string& pre
 // Block by block from one of the versions; the size not beyond any of them.
 bool FaultRun::content_possible(const File& file, const std::string& found) {
   const auto& versions = file.versions;
+  if (file.opaque) return true;
   if (versions.size() == 1 && !file.uncertain) return found == versions[0];
   size_t size_max = 0;
   for (const std::string& version : versions) size_max = std::max(size_max, version.size());
@@ -308,30 +341,44 @@ std::string FaultRun::compare(const Names& names, const Tree& tree) const {
   return "";
 }
 
-void FaultRun::judge(const MemoryImage& image) {
+// Mounts, reads all, unmounts, checks.
+bool FaultRun::mount_and_read(const MemoryImage& image, Tree& tree) {
   MemoryDevice device(image);
-  CheckOptions check;
-  check.verify_data = true;
   FileSystemOptions options;
   options.clock = &clock_;
   options.logger = &logger_;
   auto mounted = FileSystem::open(device, options);
-  if (!mounted.ok()) return complain("does not mount: " + mounted.error().message());
-  Tree tree;
+  if (!mounted.ok()) {
+    complain("does not mount: " + mounted.error().message());
+    return false;
+  }
   const Status read = read_tree(**mounted, kRootIno, "", tree);
   if (!read.ok()) complain("cannot be read: " + read.error().message());
-  std::string why = "no state of the names matches";
-  for (size_t at = history_.size(); why != "" && at > floor_; --at) {
-    why = compare(history_[at - 1], tree);
-  }
-  // Said about the oldest state allowed, which is where most should be.
-  if (why != "") complain("after the mount: " + why);
   const Status closed = (*mounted)->close();
   if (!closed.ok()) complain("does not unmount: " + closed.error().message());
   mounted->reset();
+  CheckOptions check;
+  check.verify_data = true;
   check.report = [this](const Problem& problem) { complain("fsck: " + problem.text()); };
   const auto report = check_filesystem(device, check, clock_, logger_);
   if (!report.ok()) complain("fsck: " + report.error().message());
+  return read.ok();
+}
+
+void FaultRun::expect_healthy_mount(const MemoryImage& image) {
+  Tree tree;
+  if (mount_and_read(image, tree) && tree.empty()) complain("everything is gone");
+}
+
+void FaultRun::judge(const MemoryImage& image) {
+  Tree tree;
+  if (!mount_and_read(image, tree)) return;
+  std::string why = "no state of the names is allowed";
+  for (size_t at = history_.size(); why != "" && at > floor_; --at) {
+    why = compare(history_[at - 1], tree);
+  }
+  // Said about the oldest state allowed.
+  if (why != "") complain("after the mount: " + why);
 }
 
 }  // namespace stablefs

@@ -17,10 +17,16 @@
 
 namespace stablefs {
 
+struct FaultSetup {
+  const MemoryImage& formatted;  // what is on the device before
+  ErrorPolicy policy;
+  uint64_t seed;
+  bool asynchronous = false;
+};
+
 class FaultRun {
  public:
-  // `formatted` is what is on the device before.
-  FaultRun(const MemoryImage& formatted, ErrorPolicy policy, Clock& clock, Logger& logger);
+  FaultRun(const FaultSetup& setup, Clock& clock, Logger& logger);
   ~FaultRun();
 
   // Healthy until set_plan; false (and said why) when it cannot be mounted.
@@ -28,7 +34,11 @@ class FaultRun {
   FaultyDevice& device() { return faulty_; }
   FileSystem& fs() { return *fs_; }
 
+  // Leaves room for about so many data blocks.
+  void fill_up_to(uint64_t free_blocks);
   void run_workload();
+  void sync_all();
+  void stop();  // at once, as a crash would
   // What must hold once an error has latched; then unmounts.
   void finish();
 
@@ -36,6 +46,9 @@ class FaultRun {
   // and compares. All that is wrong, "" when nothing is.
   const std::string& wrong() const { return wrong_; }
   void judge(const MemoryImage& image);
+  // As judge, for one of which nothing is known but that it must mount and check clean.
+  void expect_healthy_mount(const MemoryImage& image);
+  void complain(const std::string& what) { wrong_ += what + "\n"; }
   MemoryImage image() const { return memory_.image(); }
   MemoryImage durable_image() const { return memory_.durable_image(); }
 
@@ -49,12 +62,12 @@ class FaultRun {
     Ino ino;
     std::vector<std::string> versions;  // the first: acknowledged as durable
     bool uncertain = false;             // a change of it failed half way
+    bool opaque = false;                // contents are not compared
     const std::string& now() const { return versions.back(); }
   };
   using Names = std::map<std::string, int>;  // path -> file; -1: directory
 
   bool succeeded(const Status& status);
-  void complain(const std::string& what) { wrong_ += what + "\n"; }
   void name_added(const std::string& path, int file);
   void note_names(const Names& names) { history_.push_back(names); }
   Names names() const { return history_.back(); }
@@ -66,7 +79,6 @@ class FaultRun {
   void write(const std::string& path, uint64_t offset, const std::string& text);
   void truncate(const std::string& path, uint64_t size);
   void fsync(const std::string& path);
-  void sync_all();
   void rename(const std::string& from, const std::string& to);
   void unlink(const std::string& path);
   void checkpoint();
@@ -74,6 +86,7 @@ class FaultRun {
   void refuse_after_error();
 
   using Tree = std::map<std::string, std::string>;  // path -> content; directories: "/"
+  bool mount_and_read(const MemoryImage& image, Tree& tree);
   static Status read_tree(FileSystem& fs, Ino directory, const std::string& prefix, Tree& tree);
   std::string compare(const Names& names, const Tree& tree) const;
   static bool content_possible(const File& file, const std::string& found);

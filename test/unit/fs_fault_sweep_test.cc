@@ -4,6 +4,7 @@
 // was acknowledged is missing, what was not is a prefix, fsck is clean.
 #include <catch2/catch.hpp>
 #include <cstdio>
+#include <functional>
 
 #include "base/scheduler.h"
 #include "fs_fault_run.h"
@@ -46,6 +47,7 @@ struct Point {
   ErrorPolicy policy;
   uint64_t number;
   bool persistent;
+  bool asynchronous = false;  // the device completes requests in any order, later
 };
 
 struct Outcome {
@@ -64,34 +66,36 @@ FaultPlan plan_of(const Point& point) {
   return {.seed = point.number, .rules = {rule}};
 }
 
-// In a schedule of its own, so that a hang is seen as what it is.
-Outcome run_point(const MemoryImage& image, const Point& point) {
-  Outcome outcome;
+// In a schedule of its own, so that a hang is seen as what it is. What was wrong, or "".
+std::string run_scheduled(const FaultSetup& setup, const std::function<void(FaultRun&)>& body) {
   Scheduler scheduler(
-      SchedulerOptions{.seed = point.number, .max_events = 2'000'000, .abort_on_failure = false});
+      SchedulerOptions{.seed = setup.seed, .max_events = 2'000'000, .abort_on_failure = false});
   SimClock clock(scheduler);
   NullLogger logger;
-  auto run = std::make_unique<FaultRun>(image, point.policy, clock, logger);
+  std::string wrong;
   const RunOutcome ended = scheduler.run([&] {
-    if (!run->mount().ok()) {
-      outcome.wrong = "does not mount at first\n";
-      return;
-    }
-    run->device().set_plan(plan_of(point));
-    run->run_workload();
-    run->finish();
-    outcome.faults = run->device().faults();
-    run->judge(run->image());
-    run->judge(run->durable_image());
+    // Not destroyed when it hangs: its threads sleep in it for ever.
+    auto run = std::make_unique<FaultRun>(setup, clock, logger);
+    body(*run);
+    wrong = run->wrong();
   });
-  if (ended != RunOutcome::completed) {
-    (void)run.release();  // its threads sleep in it
-    outcome.wrong = "hangs: " + scheduler.report();
-    return outcome;
-  }
-  outcome.wrong += run->wrong();
-  outcome.state = run->state();
-  outcome.closed_well = run->closed_well();
+  return ended == RunOutcome::completed ? wrong : "hangs: " + scheduler.report();
+}
+
+Outcome run_point(const MemoryImage& image, const Point& point) {
+  Outcome outcome;
+  const FaultSetup setup{image, point.policy, point.number, point.asynchronous};
+  outcome.wrong = run_scheduled(setup, [&](FaultRun& run) {
+    if (!run.mount().ok()) return run.complain("does not mount at first");
+    run.device().set_plan(plan_of(point));
+    run.run_workload();
+    run.finish();
+    outcome.faults = run.device().faults();
+    outcome.state = run.state();
+    outcome.closed_well = run.closed_well();
+    run.judge(run.image());
+    run.judge(run.durable_image());
+  });
   return outcome;
 }
 
@@ -114,35 +118,119 @@ std::string expected_of(const Point& point, const Outcome& outcome) {
   return "";
 }
 
+class Sweep {
+ public:
+  explicit Sweep(const MemoryImage& image) : image_(image) {}
+
+  // The fault at every operation there is.
+  void run(Point point) {
+    while (true) {
+      ++point.number;
+      const Outcome outcome = run_point(image_, point);
+      const std::string wrong = outcome.wrong + expected_of(point, outcome);
+      if (wrong != "") {
+        FAIL_CHECK(point.fault.name << " number " << point.number
+                                    << (point.persistent ? " and on" : "")
+                                    << (point.asynchronous ? ", asynchronous" : "")
+                                    << ", errors=" << policy_name(point.policy) << ":\n"
+                                    << wrong);
+      }
+      if (outcome.faults == 0) return;
+      ++points_;
+      ++states_[to_string(outcome.state)];
+    }
+  }
+  void print() const {
+    std::printf("fault sweep: %llu fault points", static_cast<unsigned long long>(points_));
+    for (const auto& [state, count] : states_) {
+      std::printf(", %s %llu", state.c_str(), static_cast<unsigned long long>(count));
+    }
+    std::printf("\n");
+  }
+  uint64_t points() const { return points_; }
+
+ private:
+  const MemoryImage& image_;
+  uint64_t points_ = 0;
+  std::map<std::string, uint64_t> states_;
+};
+
 }  // namespace
 
 TEST_CASE("no failed device operation is followed by a success that is not true", "[fs][faults]") {
   const MemoryImage image = formatted();
-  uint64_t points = 0;
-  std::map<std::string, uint64_t> states;
+  Sweep sweep(image);
   for (const Fault& fault : kFaults) {
     for (const ErrorPolicy policy : kPolicies) {
       for (const bool persistent : {false, true}) {
-        for (uint64_t number = 1;; ++number) {
-          const Point point{fault, policy, number, persistent};
-          const Outcome outcome = run_point(image, point);
-          const std::string wrong = outcome.wrong + expected_of(point, outcome);
-          if (wrong != "") {
-            FAIL_CHECK(fault.name << " number " << number << (persistent ? " and on" : "")
-                                  << ", errors=" << policy_name(policy) << ":\n"
-                                  << wrong);
-          }
-          if (outcome.faults == 0) break;
-          ++points;
-          ++states[to_string(outcome.state)];
+        for (const bool asynchronous : {false, true}) {
+          sweep.run({fault, policy, 0, persistent, asynchronous});
         }
       }
     }
   }
-  std::printf("fault sweep: %llu fault points", static_cast<unsigned long long>(points));
-  for (const auto& [state, count] : states) {
-    std::printf(", %s %llu", state.c_str(), static_cast<unsigned long long>(count));
+  sweep.print();
+  CHECK(sweep.points() > 1000);
+}
+
+TEST_CASE("a device that fails during the mount refuses it or serves whole files", "[fs][faults]") {
+  // As a crash left it: with a journal to replay.
+  MemoryImage crashed = formatted();
+  const std::string first = run_scheduled({crashed, ErrorPolicy::abort, 1}, [&](FaultRun& run) {
+    REQUIRE(run.mount().ok());
+    run.run_workload();
+    run.sync_all();
+    crashed = run.image();
+    run.stop();
+  });
+  REQUIRE(first == "");
+  uint64_t points = 0, refused = 0;
+  for (const Fault& fault : kFaults) {
+    for (const bool persistent : {false, true}) {
+      bool struck = true;
+      for (uint64_t number = 1; struck; ++number) {
+        const Point point{fault, ErrorPolicy::remount_read_only, number, persistent};
+        const std::string wrong =
+            run_scheduled({crashed, point.policy, number}, [&](FaultRun& run) {
+              run.device().set_plan(plan_of(point));
+              const Status mounted = run.mount();
+              struck = run.device().faults() != 0;
+              refused += !mounted.ok();
+              if (mounted.ok()) run.finish();
+              run.expect_healthy_mount(run.image());
+              run.expect_healthy_mount(run.durable_image());
+            });
+        points += struck;
+        if (wrong != "") FAIL_CHECK(fault.name << " number " << number << ":\n" << wrong);
+      }
+    }
   }
-  std::printf("\n");
-  CHECK(points > 500);
+  std::printf("fault sweep of the mount: %llu fault points, %llu refused\n",
+              static_cast<unsigned long long>(points), static_cast<unsigned long long>(refused));
+  CHECK(points > 50);
+}
+
+TEST_CASE("running out of space at any moment is no error of the filesystem", "[fs][faults]") {
+  const MemoryImage image = formatted();
+  uint64_t refused = 0, runs = 0;
+  for (uint64_t free_blocks = 0; free_blocks < 80; free_blocks += free_blocks < 40 ? 1 : 5) {
+    const std::string wrong =
+        run_scheduled({image, ErrorPolicy::abort, free_blocks + 1}, [&](FaultRun& run) {
+          REQUIRE(run.mount().ok());
+          run.fill_up_to(free_blocks);
+          const uint64_t before = run.refused();
+          run.run_workload();
+          refused += run.refused() - before;
+          run.finish();
+          if (run.state() != HealthState::healthy) run.complain("an error has latched");
+          if (!run.closed_well()) run.complain("does not unmount");
+          run.judge(run.image());
+          run.judge(run.durable_image());
+        });
+    ++runs;
+    if (wrong != "") FAIL_CHECK("with " << free_blocks << " free blocks:\n" << wrong);
+  }
+  std::printf("space sweep: %llu runs, %llu operations refused\n",
+              static_cast<unsigned long long>(runs), static_cast<unsigned long long>(refused));
+  CHECK(refused > 40);
 }
