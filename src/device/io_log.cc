@@ -77,13 +77,16 @@ Error invalid(uint64_t offset_bytes, const char* what) {
 }
 
 const char* fault_of(const Record& record, uint64_t block_count) {
-  if (record.kind < 1 || record.kind > 3) return "unknown kind of event";
+  if (record.kind < 1 || record.kind > 4) return "unknown kind of event";
   if (record.op > static_cast<uint8_t>(DeviceOp::write_zeroes)) return "unknown operation";
   if (record.flags > (kFlagFua | kFlagFailed) || record.reserved != 0) return "unknown flags";
   if (record.lba > block_count) return "address beyond the device";
   if (record.length_blocks > block_count - record.lba) return "length beyond the device";
-  const bool carries_data = record.kind == static_cast<uint8_t>(IoEventKind::submit) &&
-                            record.op == static_cast<uint8_t>(DeviceOp::write);
+  const bool is_write = record.op == static_cast<uint8_t>(DeviceOp::write);
+  const bool is_base = record.kind == static_cast<uint8_t>(IoEventKind::base);
+  const bool carries_data =
+      is_base || (is_write && record.kind == static_cast<uint8_t>(IoEventKind::submit));
+  if ((record.flags & kFlagFua) != 0 && !is_write) return "FUA on what is no write";
   const bool is_mark = record.kind == static_cast<uint8_t>(IoEventKind::mark);
   const bool whole = record.payload_bytes == record.length_blocks * kBlockSize;
   if (carries_data && !whole) return "data does not match the length";
@@ -110,6 +113,15 @@ std::string IoEvent::text() const {
   return {reinterpret_cast<const char*>(payload.data()), payload.size()};
 }
 
+MemoryImage base_of(const IoLog& log) {
+  MemoryImage image(log.block_count);
+  for (const IoEvent& event : log.events) {
+    if (event.kind != IoEventKind::base) break;
+    image.write(event.lba, event.payload);
+  }
+  return image;
+}
+
 std::vector<std::byte> serialise_io_log(const IoLog& log) {
   auto out = serialise_header(log.block_count);
   for (const IoEvent& event : log.events) serialise_event(event, out);
@@ -133,6 +145,10 @@ Result<IoLog> parse_io_log(std::span<const std::byte> bytes) {
     Record record;
     std::memcpy(&record, bytes.data() + offset_bytes, sizeof record);
     if (const char* fault = fault_of(record, log.block_count)) return invalid(offset_bytes, fault);
+    const bool is_base = record.kind == static_cast<uint8_t>(IoEventKind::base);
+    if (is_base && !log.events.empty() && log.events.back().kind != IoEventKind::base) {
+      return invalid(offset_bytes, "contents from before the recording come too late");
+    }
     const uint64_t left_bytes = bytes.size() - offset_bytes - sizeof record;
     if (record.payload_bytes > left_bytes) break;
     const auto payload = bytes.subspan(offset_bytes + sizeof record, record.payload_bytes);

@@ -6,7 +6,9 @@
 // operation, u8 flags (1: FUA, 2: completed with an error), u8 zero, u32 CRC32C of the whole record
 // with this field zero, u64 request number, u64 LBA, u64 length in blocks, u64 payload length in
 // bytes; then the payload. Records of a mark carry its text; submit records of a write carry the
-// data. A file that ends inside a record (the recorder was killed) is read up to that record.
+// data; base records come before all others and carry what the device held when the recording
+// began (blocks without one: zeros). A file that ends inside a record (the recorder was killed) is
+// read up to that record.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +19,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "device/block_device.h"
+#include "device/memory_image.h"
 
 namespace stablefs {
 
@@ -24,6 +27,7 @@ enum class IoEventKind : uint8_t {
   submit = 1,    // the request was handed to the device
   complete = 2,  // its completion, `length_blocks` of it done
   mark = 3,      // a note of the recorder's owner, e.g. "fsync 17 acknowledged"
+  base = 4,      // contents from before the recording
 };
 
 struct IoEvent {
@@ -34,7 +38,7 @@ struct IoEvent {
   uint64_t request = 0;  // numbered from 1 in order of submission; joins submit and complete
   Lba lba;
   uint64_t length_blocks = 0;
-  std::vector<std::byte> payload;  // data of a write at submit; text of a mark
+  std::vector<std::byte> payload;  // data of a write at submit and of a base; text of a mark
 
   std::string text() const;  // of a mark
 };
@@ -77,6 +81,9 @@ struct IoLog {
   uint64_t block_count = 0;
   std::vector<IoEvent> events;
 };
+
+// What the device held when the recording began, according to the base events.
+MemoryImage base_of(const IoLog& log);
 
 std::vector<std::byte> serialise_io_log(const IoLog& log);
 // Every field is checked: events of a returned log lie within the device and payloads fit.

@@ -100,26 +100,13 @@ void VolatileCache::scramble(BlockRange range, Prng& prng) {
   add(std::move(event), false);
 }
 
-void VolatileCache::add(Event event, bool fua) {
-  event.sequence = ++last_sequence_;
-  apply(event, current_, false);
-  if (!fua) {
-    events_.push_back(std::move(event));
-    return;
-  }
-  apply(event, durable_, false);
-  if (events_.empty()) return;
-  for (uint64_t i = 0; i < event.range.length_blocks; ++i) {
-    fua_sequence_[event.range.start.value + i] = event.sequence;
-  }
-}
-
 bool VolatileCache::superseded(Lba lba, uint64_t sequence) const {
   const auto it = fua_sequence_.find(lba.value);
   return it != fua_sequence_.end() && it->second > sequence;
 }
 
-void VolatileCache::apply(const Event& event, MemoryImage& image, bool honour_fua) const {
+template <class Image>
+void VolatileCache::apply(const Event& event, Image& image, bool honour_fua) const {
   const bool can_be_superseded = honour_fua && !fua_sequence_.empty();
   if (!event.zeroes) {
     for (const auto& [lba, page] : event.contents) {
@@ -138,7 +125,21 @@ void VolatileCache::apply(const Event& event, MemoryImage& image, bool honour_fu
   for (Lba lba : zeroed) image.set_page(lba, nullptr);
 }
 
-void VolatileCache::apply_torn(const Event& event, MemoryImage& image, Prng& prng) const {
+void VolatileCache::add(Event event, bool fua) {
+  event.sequence = ++last_sequence_;
+  apply(event, current_, false);
+  if (!fua) {
+    events_.push_back(std::move(event));
+    return;
+  }
+  apply(event, durable_, false);
+  if (events_.empty()) return;
+  for (uint64_t i = 0; i < event.range.length_blocks; ++i) {
+    fua_sequence_[event.range.start.value + i] = event.sequence;
+  }
+}
+
+void VolatileCache::apply_torn(const Event& event, ImageOverlay& image, Prng& prng) const {
   std::vector<std::pair<Lba, PageRef>> changes = event.contents;
   if (event.zeroes) {
     image.for_each_populated(event.range,
@@ -160,14 +161,21 @@ void VolatileCache::flush(uint64_t up_to_sequence) {
   if (events_.empty()) fua_sequence_.clear();
 }
 
-MemoryImage VolatileCache::crash_image(std::span<const WriteFate> fates, Prng& tear) const {
-  FS_ASSERT(fates.size() == events_.size());
-  MemoryImage image = durable_;
+ImageOverlay VolatileCache::crash_overlay(std::span<const Event* const> events,
+                                          std::span<const WriteFate> fates, Prng& tear) const {
+  FS_ASSERT(fates.size() == events.size());
+  ImageOverlay image(durable_);
   for (size_t i = 0; i < fates.size(); ++i) {
-    if (fates[i] == WriteFate::kept) apply(events_[i], image, true);
-    if (fates[i] == WriteFate::torn) apply_torn(events_[i], image, tear);
+    if (fates[i] == WriteFate::kept) apply(*events[i], image, true);
+    if (fates[i] == WriteFate::torn) apply_torn(*events[i], image, tear);
   }
   return image;
+}
+
+MemoryImage VolatileCache::crash_image(std::span<const WriteFate> fates, Prng& tear) const {
+  std::vector<const Event*> events;
+  for (const Event& event : events_) events.push_back(&event);
+  return crash_overlay(events, fates, tear).flatten();
 }
 
 MemoryImage VolatileCache::crash_image(CrashPolicy policy, Prng& prng) const {

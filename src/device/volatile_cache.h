@@ -16,6 +16,7 @@
 #include "base/ids.h"
 #include "base/prng.h"
 #include "device/block_device.h"
+#include "device/image_overlay.h"
 #include "device/memory_image.h"
 
 namespace stablefs {
@@ -52,19 +53,24 @@ class VolatileCache {
   // `fua`: durable at once; older cached writes to the same blocks can no longer surface.
   void write(Lba lba, std::vector<PageRef> pages, bool fua);
   void zero(DeviceOp op, BlockRange range, bool fua);
+  void add(Event event, bool fua);  // either of them; the sequence is given here
   // A discard after which every block that had contents reads as old bytes, zeros or noise.
   void scramble(BlockRange range, Prng& prng);
   // Makes every event up to and including this sequence durable.
   void flush(uint64_t up_to_sequence);
 
-  // fates[i] belongs to events()[i]. `tear` picks the sectors of torn writes.
+  // What a crash leaves over durable(): fates[i] belongs to *events[i]. These are events() and,
+  // behind them, any that have not reached the cache yet. `tear` picks the sectors of torn writes.
+  ImageOverlay crash_overlay(std::span<const Event* const> events, std::span<const WriteFate> fates,
+                             Prng& tear) const;
+  // fates[i] belongs to events()[i].
   MemoryImage crash_image(std::span<const WriteFate> fates, Prng& tear) const;
   MemoryImage crash_image(CrashPolicy policy, Prng& prng) const;
 
  private:
-  void add(Event event, bool fua);
-  void apply(const Event& event, MemoryImage& image, bool honour_fua) const;
-  void apply_torn(const Event& event, MemoryImage& image, Prng& tear) const;
+  template <class Image>
+  void apply(const Event& event, Image& image, bool honour_fua) const;
+  void apply_torn(const Event& event, ImageOverlay& image, Prng& tear) const;
   bool superseded(Lba lba, uint64_t sequence) const;
 
   MemoryImage durable_;
