@@ -2,7 +2,9 @@
 // Talking to a running daemon: extended attributes of the mount's root directory, so that the
 // kernel carries the request, checks permissions and no socket path has to be agreed upon.
 // getxattr: "stablefs.stats" gives flat JSON {"device.flushes": 12, ...}; "stablefs.info" gives
-// JSON about the mount: source, pid, uuid, label, options. Only on the root directory.
+// JSON about the mount: source, pid, uuid, label, options. setxattr: "stablefs.mark" puts its value
+// (text of at most 4096 bytes) as a mark into the log of a mount with -o iolog. Only on the root
+// directory.
 #pragma once
 
 namespace stablefs {
@@ -10,5 +12,7 @@ namespace stablefs {
 inline constexpr const char* kControlPrefix = "system.stablefs.";
 inline constexpr const char* kControlStats = "system.stablefs.stats";
 inline constexpr const char* kControlInfo = "system.stablefs.info";
+inline constexpr const char* kControlMark = "system.stablefs.mark";
+inline constexpr unsigned kMarkBytesMax = 4096;
 
 }  // namespace stablefs

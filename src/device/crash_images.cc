@@ -13,7 +13,8 @@ namespace {
 constexpr const char* kVariantNames[] = {"nothing", "all", "prefix", "missing", "torn", "subset"};
 constexpr const char* kFateNames[] = {"kept", "dropped", "torn"};  // by WriteFate
 constexpr uint64_t kSubsetsMax = 256;                              // of one moment
-constexpr size_t kPageHashesMax = 16384;                           // each keeps its page in memory
+constexpr uint32_t kRoundsMax = 8;
+constexpr size_t kPageHashesMax = 16384;  // each keeps its page in memory
 
 uint64_t mixed(uint64_t value) {
   return Prng(value).next();
@@ -152,7 +153,8 @@ std::string CrashState::describe() const {
 CrashImages::CrashImages(const IoLog& log, MemoryImage base, const CrashImageOptions& options)
     : log_(log), base_(std::move(base)), options_(options), replay_(base_) {
   find_moments();
-  share_out();
+  share_out(options.images);
+  for (Moment& moment : moments_) moment.extremes_first = moment.share >= std::size(kVariants);
 }
 
 void CrashImages::find_moments() {
@@ -176,27 +178,29 @@ void CrashImages::find_moments() {
 }
 
 // As many for each moment as it has and as fit; what is left over one by one, evenly and seeded.
-void CrashImages::share_out() {
-  const auto total_at = [this](uint64_t level) {
+void CrashImages::share_out(uint64_t images) {
+  const auto left_of = [](const Moment& moment) { return moment.candidates - moment.tried; };
+  const auto total_at = [&](uint64_t level) {
     uint64_t total = 0;
-    for (const Moment& moment : moments_) total += std::min(moment.candidates, level);
+    for (const Moment& moment : moments_) total += std::min(left_of(moment), level);
     return total;
   };
-  uint64_t level = 0, too_high = options_.images + 1;  // total_at(level) fits
+  images = std::min(images, total_at(UINT64_MAX));
+  uint64_t level = 0, too_high = images + 1;  // total_at(level) fits
   while (too_high - level > 1) {
     const uint64_t middle = level + (too_high - level) / 2;
-    (total_at(middle) <= options_.images ? level : too_high) = middle;
+    (total_at(middle) <= images ? level : too_high) = middle;
   }
   std::vector<Moment*> richer;
   for (Moment& moment : moments_) {
-    moment.share = std::min(moment.candidates, level);
-    if (moment.candidates > level) richer.push_back(&moment);
+    moment.share = std::min(left_of(moment), level);
+    if (left_of(moment) > level) richer.push_back(&moment);
   }
-  const uint64_t left = richer.empty() ? 0 : options_.images - total_at(level);
+  const uint64_t rest = richer.empty() ? 0 : images - total_at(level);
   Prng prng(options_.seed);
-  for (uint64_t i = 0; i < std::min<uint64_t>(left, richer.size()); ++i) {
-    // One out of each of `left` equal parts of the log.
-    const size_t from = i * richer.size() / left, to = (i + 1) * richer.size() / left;
+  for (uint64_t i = 0; i < std::min<uint64_t>(rest, richer.size()); ++i) {
+    // One out of each of `rest` equal parts of the log.
+    const size_t from = i * richer.size() / rest, to = (i + 1) * richer.size() / rest;
     richer[from + prng.below(to - from)]->share += 1;
   }
 }
@@ -258,9 +262,9 @@ Prng CrashImages::prng_of(const CrashStateId& id) const {
 }
 
 // The extremes first where several are wanted, then one of every kind in turn.
-std::vector<CrashImages::Variant> CrashImages::shuffled_variants(size_t event,
-                                                                 uint64_t losable_count) const {
-  Prng prng(mixed(options_.seed) ^ mixed(event));
+std::vector<CrashImages::Variant> CrashImages::variants_of(const Moment& moment,
+                                                           uint64_t losable_count) const {
+  Prng prng(mixed(options_.seed) ^ mixed(moment.event));
   std::vector<std::vector<Variant>> kinds;
   for (const CrashVariant kind : kVariants) {
     std::vector<Variant> numbers;
@@ -270,7 +274,7 @@ std::vector<CrashImages::Variant> CrashImages::shuffled_variants(size_t event,
     shuffle(numbers, prng);
     kinds.push_back(std::move(numbers));
   }
-  if (wanted_ < kinds.size()) shuffle(kinds, prng);
+  if (!moment.extremes_first) shuffle(kinds, prng);
   std::vector<Variant> all;
   for (bool any = true; any;) {
     any = false;
@@ -282,6 +286,7 @@ std::vector<CrashImages::Variant> CrashImages::shuffled_variants(size_t event,
     }
   }
   std::ranges::reverse(all);
+  all.resize(all.size() - moment.tried);
   return all;
 }
 
@@ -292,10 +297,32 @@ bool CrashImages::begin_next_moment() {
     if (wanted_ == 0) continue;
     step_to(moment.event);
     update_durable_hash();
-    variants_ = shuffled_variants(moment.event, replay_.losable().size());
+    variants_ = variants_of(moment, replay_.losable().size());
     return true;
   }
-  return false;
+  return begin_next_round();
+}
+
+// Moments late in the log may have had nothing new to make up for those before: then all get
+// another share.
+bool CrashImages::begin_next_round() {
+  if (wanted_ == 0 || ++round_ == kRoundsMax) return false;
+  rewind();
+  share_out(wanted_);
+  wanted_ = 0;
+  next_moment_ = 0;
+  const auto has_share = [](const Moment& moment) { return moment.share > 0; };
+  return std::ranges::any_of(moments_, has_share) && begin_next_moment();
+}
+
+void CrashImages::rewind() {
+  replay_ = IoReplay(base_);
+  position_ = 0;
+  marks_ = 0;
+  last_mark_.clear();
+  durable_hash_ = 0;
+  durable_block_hashes_.clear();
+  touched_.clear();
 }
 
 std::optional<CrashState> CrashImages::next() {
@@ -307,6 +334,7 @@ std::optional<CrashState> CrashImages::next() {
     }
     const auto [kind, number] = variants_.back();
     variants_.pop_back();
+    ++moments_[next_moment_ - 1].tried;
     CrashState state = make_state({position_, kind, number});
     if (is_new(state)) {
       --wanted_;
@@ -334,12 +362,7 @@ CrashState CrashImages::make_state(const CrashStateId& id) const {
 Result<CrashState> CrashImages::state(const CrashStateId& id) {
   const Error none(ErrorCode::invalid_argument, fmt::format("the log has no state {}", id.text()));
   if (id.event > log_.events.size()) return none;
-  if (position_ > id.event) {
-    replay_ = IoReplay(base_);
-    position_ = 0;
-    marks_ = 0;
-    last_mark_.clear();
-  }
+  if (position_ > id.event) rewind();
   step_to(id.event);
   if (id.number >= variant_count(id.variant, replay_.losable().size())) return none;
   return make_state(id);

@@ -88,20 +88,24 @@ class CrashImages {
   struct Moment {
     size_t event;
     uint64_t candidates;
-    uint64_t share = 0;  // how many of them are wanted
+    uint64_t share = 0;  // how many of them are wanted in this round
+    uint64_t tried = 0;  // in its own order, which is always the same
+    bool extremes_first = false;
   };
   using Variant = std::pair<CrashVariant, uint64_t>;
 
   void find_moments();
-  void share_out();
+  void share_out(uint64_t images);
   bool begin_next_moment();
+  bool begin_next_round();
+  void rewind();
   void step_to(size_t event);
   void touch(DeviceOp op, BlockRange range);
   void update_durable_hash();
   uint64_t block_hash(uint64_t lba, const MemoryImage::PageRef& page);
   bool is_new(const CrashState& state);
   Prng prng_of(const CrashStateId& id) const;
-  std::vector<Variant> shuffled_variants(size_t event, uint64_t losable_count) const;
+  std::vector<Variant> variants_of(const Moment& moment, uint64_t losable_count) const;
   CrashState make_state(const CrashStateId& id) const;
 
   const IoLog& log_;
@@ -116,6 +120,7 @@ class CrashImages {
   uint64_t marks_ = 0;
   std::string last_mark_;
 
+  uint32_t round_ = 0;
   size_t next_moment_ = 0;
   std::vector<Variant> variants_;  // those left of the current moment, the next one last
   uint64_t wanted_ = 0;            // states of it and, carried on, of those before

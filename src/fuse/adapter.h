@@ -25,6 +25,8 @@ struct AdapterOptions {
   CacheMode cache = CacheMode::kernel;
   // JSON for the control attribute "info".
   std::function<std::string()> info;
+  // The control attribute "mark": a note for the recording. Nothing: there is none.
+  std::function<void(std::string_view)> mark;
   // DESTROY: makes everything durable and lets go of the device. Nothing is called after it.
   std::function<void()> destroy;
 };

@@ -43,6 +43,22 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) 
   }
 }
 
+// Without a recording the kernel is told that there is nothing to set at all, and stops asking.
+void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, size_t size,
+                 int) {
+  const AdapterOptions& options = Adapter::of(req).options();
+  if (!options.mark) {
+    fuse_reply_err(req, ENOSYS);
+  } else if (Ino(ino) != kRootIno || std::string_view(name) != kControlMark) {
+    fuse_reply_err(req, ENOTSUP);
+  } else if (size > kMarkBytesMax) {
+    fuse_reply_err(req, E2BIG);
+  } else {
+    options.mark(std::string_view(value, size));
+    fuse_reply_err(req, 0);
+  }
+}
+
 void op_ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*, unsigned,
               const void*, size_t, size_t) {
   if (command != kIoctlShutdown) {
@@ -61,6 +77,7 @@ void op_ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_inf
 
 void install_control_operations(fuse_lowlevel_ops& operations) {
   operations.getxattr = op_getxattr;
+  operations.setxattr = op_setxattr;
   operations.ioctl = op_ioctl;
 }
 

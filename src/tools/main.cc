@@ -28,6 +28,7 @@ constexpr Program kPrograms[] = {
 #ifdef STABLEFS_HAVE_DUMP
     {"dump", dump_main, "print on-disk structures as text"},
 #endif
+    {"crashtest", crashtest_main, "try what a crash may have left of a recorded filesystem"},
     {"stats", stats_main, "print the counters of a mounted filesystem"},
     {"info", info_main, "print what a filesystem is and how it is mounted"},
 };
@@ -55,9 +56,9 @@ void print_help(FILE* out) {
       "Commands (each takes --help):\n",
       out);
   for (const Program& program : kPrograms) {
-    std::fprintf(out, "  %-8s %s\n", program.name.data(), program.summary);
+    std::fprintf(out, "  %-10s %s\n", program.name.data(), program.summary);
   }
-  std::fputs("\n  --help     print this\n  --version  print the version\n", out);
+  std::fputs("\n  --help      print this\n  --version   print the version\n", out);
 }
 
 int run(const Program& program, int argc, char** argv) {

@@ -5,6 +5,7 @@
 
 namespace stablefs {
 
+int crashtest_main(int argc, char** argv);
 int dump_main(int argc, char** argv);
 int fsck_main(int argc, char** argv);
 int info_main(int argc, char** argv);

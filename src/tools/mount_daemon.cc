@@ -70,6 +70,7 @@ MountDaemon::~MountDaemon() {
   session_.reset();
   adapter_.reset();
   fs_.reset();
+  recording_.reset();
   device_.reset();
   if (signals_ >= 0) ::close(signals_);
   if (abort_descriptor_ >= 0) ::close(abort_descriptor_);
@@ -101,11 +102,19 @@ Status MountDaemon::start() {
   return {};
 }
 
+// What the filesystem shall use: the source itself, or one that records what goes there.
+Result<BlockDevice*> MountDaemon::open_device() {
+  OpenDeviceOptions options;
+  options.read_only = request_.options.filesystem.read_only;
+  options.exclusive_wait_ms = kPredecessorWaitMs;
+  device_ = FS_TRY(open_source(request_.source_path, options, logger_));
+  if (request_.options.iolog.empty()) return device_.get();
+  recording_ = FS_TRY(IoRecording::start(request_.options.iolog, *device_));
+  return &recording_->device();
+}
+
 Status MountDaemon::open_filesystem() {
-  OpenDeviceOptions device_options;
-  device_options.read_only = request_.options.filesystem.read_only;
-  device_options.exclusive_wait_ms = kPredecessorWaitMs;
-  device_ = FS_TRY(open_source(request_.source_path, device_options, logger_));
+  BlockDevice* const device = FS_TRY(open_device());
   FileSystemOptions options = request_.options.filesystem;
   options.clock = &clock_;
   options.new_epoch = [](uint8_t epoch[16]) {
@@ -114,7 +123,7 @@ Status MountDaemon::open_filesystem() {
   };
   options.logger = &logger_;
   options.on_abort = [this] { tell_abort(); };
-  Result<std::unique_ptr<FileSystem>> fs = FileSystem::open(*device_, options);
+  Result<std::unique_ptr<FileSystem>> fs = FileSystem::open(*device, options);
   if (!fs.ok()) {
     const Error& error = fs.error();
     return Error(error.code(), error.detail().empty() ? request_.source
@@ -125,6 +134,9 @@ Status MountDaemon::open_filesystem() {
   adapter_options.cache = options.cache;
   adapter_options.info = [this] { return info(); };
   adapter_options.destroy = [this] { close_filesystem(); };
+  if (recording_) {
+    adapter_options.mark = [this](std::string_view text) { recording_->mark(text); };
+  }
   adapter_ = std::make_unique<Adapter>(*fs_, adapter_options);
   return {};
 }
@@ -228,6 +240,8 @@ void MountDaemon::undo_start() {
   session_.reset();
   adapter_.reset();
   fs_.reset();
+  if (recording_) recording_->remove_file();
+  recording_.reset();
   device_.reset();
 }
 
@@ -272,8 +286,18 @@ void MountDaemon::close_filesystem() {
                                                request_.source, status.error().message()));
   }
   fs_.reset();
+  end_recording();
   // Before umount(2) returns, the next user of the device must be able to have it.
   device_.reset();
+}
+
+void MountDaemon::end_recording() {
+  if (!recording_) return;
+  if (const Status status = recording_->status(); !status.ok()) {
+    logger_.write(LogLevel::error, fmt::format("{} ends early: {}", request_.options.iolog,
+                                               status.error().message()));
+  }
+  recording_.reset();
 }
 
 }  // namespace stablefs

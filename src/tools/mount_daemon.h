@@ -19,6 +19,7 @@
 #include "fuse/adapter.h"
 #include "fuse/session.h"
 #include "tools/background.h"
+#include "tools/io_recording.h"
 #include "tools/mount_options.h"
 
 namespace stablefs {
@@ -42,6 +43,7 @@ class MountDaemon {
  private:
   Status start();
   Status open_filesystem();
+  Result<BlockDevice*> open_device();
   Status attach();
   Status attach_privileged(int fuse_descriptor);
   Status mount_image(int fuse_descriptor, const struct MountPoint& mount);
@@ -50,12 +52,14 @@ class MountDaemon {
   void unmount_everywhere();
   void close_filesystem();
   void tell_abort();
+  void end_recording();
   std::string info() const;
 
   const MountRequest request_;
   Logger& logger_;
   SystemClock clock_;
   std::unique_ptr<SourceDevice> device_;
+  std::unique_ptr<IoRecording> recording_;
   std::unique_ptr<FileSystem> fs_;
   std::unique_ptr<Adapter> adapter_;
   std::unique_ptr<Session> session_;

@@ -15,6 +15,7 @@
 #include "tools/background.h"
 #include "tools/command_line.h"
 #include "tools/control_client.h"
+#include "tools/io_recording.h"
 #include "tools/loop_device.h"
 #include "tools/mains.h"
 #include "tools/mount_daemon.h"
@@ -124,6 +125,11 @@ Result<Found> meet_existing_mounts(const MountRequest& request) {
     return Error(ErrorCode::device_busy,
                  fmt::format("{} is mounted on {}", request.source, living->directory));
   }
+  if (!request.options.iolog.empty()) {
+    return Error(ErrorCode::device_busy, fmt::format("{} is mounted on {}: a recording begins "
+                                                     "with the mount",
+                                                     request.source, living->directory));
+  }
   if (request.directory.empty()) return Found::nothing;  // what is wrong with it is told later
   if (living->directory == request.directory) {
     return Error(ErrorCode::device_busy,
@@ -138,6 +144,7 @@ Result<MountRequest> make_request(const std::string& source, const MountOptions&
   request.source_path = FS_TRY(canonical(source));
   request.source = source.starts_with('/') ? source : request.source_path;
   request.options = options;
+  if (!options.iolog.empty()) request.options.iolog = FS_TRY(resolve_iolog_path(options.iolog));
   return request;
 }
 
@@ -155,6 +162,11 @@ int mount_source(const char* program, const std::string& source, const std::stri
   const Result<std::string> resolved = canonical_directory(directory);
   if (!resolved.ok()) return fail(program, resolved.error(), kExitMountFailed);
   request->directory = *resolved;
+  if (const std::string& log = request->options.iolog;
+      !log.empty() && lies_below(log, request->directory)) {
+    const Error error(ErrorCode::bad_option, "iolog=" + log + ": lies on the mount it records");
+    return fail(program, error, kExitMountFailed);
+  }
 
   const auto daemon = [&](StartReport& report) {
     const std::unique_ptr<Logger> logger = make_daemon_logger(report.background());

@@ -136,6 +136,9 @@ Status apply_own(std::string_view word, MountOptions& options) {
     constexpr uint64_t kLeastBytes = 4 << 20;
     if (!bytes.ok() || *bytes < kLeastBytes) return bad_option(word, "a size from 4M is wanted");
     filesystem.dirty_limit_bytes = *bytes;
+  } else if (name == "iolog") {
+    if (value.empty()) return bad_option(word, "a file is wanted");
+    options.iolog = value;
   } else {
     return bad_option(word, "");
   }
@@ -169,6 +172,9 @@ Result<MountOptions> parse_mount_options(std::string_view words) {
     const std::string_view word = words.substr(0, end);
     if (!word.empty()) FS_TRY(apply(word, options));
     words.remove_prefix(std::min(end + 1, words.size()));
+  }
+  if (!options.iolog.empty() && (options.flags & MS_RDONLY) != 0) {
+    return bad_option("iolog", "a read-only mount writes nothing to record");
   }
   options.filesystem.read_only = (options.flags & MS_RDONLY) != 0;
   options.filesystem.atime = atime_policy(options.flags);

@@ -16,6 +16,7 @@ struct MountOptions {
   unsigned long mentioned = 0;  // MS_* some word spoke about: what a remount changes
   bool remount = false;
   bool allow_other = false;
+  std::string iolog;  // file to record the device's I/O in; empty: none
   FileSystemOptions filesystem;
   std::string text = "rw";  // as given, for people
 };

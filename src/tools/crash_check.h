@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Whether a filesystem survives one crash state: it must mount without help, check clean, and
+// satisfy the user's own command.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "device/crash_images.h"
+#include "device/overlay_device.h"
+
+namespace stablefs {
+
+class CrashCheck {
+ public:
+  // `command` may be empty. `directory` is an empty one to mount on when there is a command.
+  CrashCheck(std::string command, std::string directory)
+      : command_(std::move(command)), directory_(std::move(directory)) {}
+
+  // What is wrong with the state, a line each; an error when it could not be checked.
+  Result<std::vector<std::string>> check(const CrashState& state);
+
+ private:
+  std::vector<std::string> recover(OverlayDevice& device);
+  std::vector<std::string> check_filesystem_on(OverlayDevice& device);
+  Result<std::vector<std::string>> ask_command(OverlayDevice& device, const CrashState& state);
+
+  const std::string command_;
+  const std::string directory_;
+  SystemClock clock_;
+};
+
+}  // namespace stablefs
