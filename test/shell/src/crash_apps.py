@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""crash_apps.py APPLICATION run|check DIRECTORY [ROUNDS]: applications that survive a crash.
+
+run works in DIRECTORY, the root of a mount with -o iolog, and puts a mark into the recording for
+all that was acknowledged. check tells whether what a crash left in DIRECTORY is what the
+application is owed: $STABLEFS_CRASH_MARK is what was marked before the crash.
+"""
+import hashlib
+import io
+import os
+import random
+import sqlite3
+import stat
+import subprocess
+import sys
+import tarfile
+
+MARK = 'system.stablefs.mark'
+
+
+def mark(directory, text):
+    os.setxattr(directory, MARK, str(text).encode())
+
+
+def marked(default='0'):
+    return os.environ.get('STABLEFS_CRASH_MARK') or default
+
+
+def claim(holds, what):
+    if not holds:
+        print(what)
+        sys.exit(1)
+
+
+def sync(directory):
+    subprocess.run(['sync', '-f', directory], check=True)
+
+
+def fsync(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def body(number, length):
+    """Bytes that belong to this number and to no other."""
+    piece = hashlib.sha256(str(number).encode()).digest()
+    return (piece * (length // len(piece) + 1))[:length]
+
+
+class Untar:
+    """tar -x, then sync: synced trees are there, files of others hold what they had so far."""
+
+    @staticmethod
+    def members(number):
+        rng = random.Random(number)
+        for index in range(40):
+            member = tarfile.TarInfo(f'tree-{number}/directory-{index % 6}/file-{index}')
+            member.mode, member.mtime = rng.choice([0o644, 0o600, 0o755]), 10**9 + index
+            contents = b''
+            if index % 9 == 8:
+                member.type, member.linkname = tarfile.SYMTYPE, 'target-' + 'x' * index
+            else:
+                contents = rng.randbytes(rng.choice([0, 1, 700, 4096, 9000, 70001]))
+                member.size = len(contents)
+            yield member, contents
+
+    def run(self, directory, rounds):
+        for number in range(1, rounds + 1):
+            archive = io.BytesIO()
+            with tarfile.open(fileobj=archive, mode='w') as tar:
+                for member, contents in self.members(number):
+                    tar.addfile(member, io.BytesIO(contents))
+            subprocess.run(['tar', '-x', '-C', directory], input=archive.getvalue(), check=True)
+            sync(directory)
+            mark(directory, number)
+
+    def check(self, directory):
+        synced = int(marked())
+        trees = [int(name[5:]) for name in os.listdir(directory) if name.startswith('tree-')]
+        claim(set(range(1, synced + 1)) <= set(trees) <= set(range(1, synced + 2)), sorted(trees))
+        for number in trees:
+            for member, contents in self.members(number):
+                self.check_member(os.path.join(directory, member.name), member, contents,
+                                  number <= synced)
+
+    @staticmethod
+    def check_member(path, member, contents, is_synced):
+        if not os.path.lexists(path):
+            claim(not is_synced, f'{path} is not there')
+            return
+        info = os.lstat(path)
+        if member.issym():
+            claim(os.readlink(path) == member.linkname, f'{path} leads elsewhere')
+            return
+        with open(path, 'rb') as file:
+            found = file.read()
+        claim(contents.startswith(found), f'{path} holds what nobody wrote')
+        if is_synced:
+            claim(found == contents, f'{path} is short')
+            claim(stat.S_IMODE(info.st_mode) == member.mode, f'{path} has mode {info.st_mode:o}')
+            claim(int(info.st_mtime) == member.mtime, f'{path} has mtime {info.st_mtime}')
+
+
+class Database:
+    """SQLite transactions: those that were committed are there, the next one whole or not at all.
+    """
+
+    ROWS = 3
+
+    def __init__(self, mode):
+        self.mode = mode
+
+    def run(self, directory, rounds):
+        database = sqlite3.connect(os.path.join(directory, 'database'), isolation_level=None)
+        database.execute(f'PRAGMA journal_mode={self.mode}')
+        # In rollback mode only EXTRA keeps a transaction whose journal was just unlinked.
+        database.execute('PRAGMA synchronous=EXTRA')
+        database.execute('PRAGMA wal_autocheckpoint=25')
+        database.execute('BEGIN')
+        database.execute('CREATE TABLE row(id INTEGER PRIMARY KEY, body BLOB)')
+        database.execute('CREATE TABLE last(number INTEGER)')
+        database.execute('INSERT INTO last VALUES(0)')
+        database.execute('COMMIT')
+        for number in range(1, rounds + 1):
+            database.execute('BEGIN')
+            for row in range(number * self.ROWS, (number + 1) * self.ROWS):
+                database.execute('INSERT INTO row VALUES(?, ?)', (row, body(row, row * 97 % 3000)))
+            database.execute('UPDATE last SET number = ?', (number,))
+            database.execute('COMMIT')
+            mark(directory, number)
+        database.close()
+
+    def check(self, directory):
+        committed = int(marked())
+        database = sqlite3.connect(os.path.join(directory, 'database'))
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'last'").fetchone():
+            claim(committed == 0, 'the tables are gone')
+            return
+        claim(database.execute('PRAGMA integrity_check').fetchone()[0] == 'ok', 'integrity')
+        (last,) = database.execute('SELECT number FROM last').fetchone()
+        claim(committed <= last <= committed + 1, f'{committed} committed, {last} there')
+        rows = database.execute('SELECT id, body FROM row ORDER BY id').fetchall()
+        claim([row for row, _ in rows] == list(range(self.ROWS, (last + 1) * self.ROWS)), 'rows')
+        for row, found in rows:
+            claim(found == body(row, row * 97 % 3000), f'row {row} holds something else')
+
+
+class Git:
+    """Commits: git fsck is content, history ends with the last synced commit or the one after."""
+
+    ENVIRONMENT = {**os.environ, 'GIT_CONFIG_GLOBAL': '/dev/null', 'GIT_CONFIG_NOSYSTEM': '1',
+                   'GIT_AUTHOR_NAME': 'a', 'GIT_AUTHOR_EMAIL': 'a@b', 'GIT_COMMITTER_NAME': 'a',
+                   'GIT_COMMITTER_EMAIL': 'a@b'}
+
+    def git(self, directory, *arguments):
+        repository = os.path.join(directory, 'repository')
+        words = ['git', '-c', 'core.fsync=all', '-c', 'gc.auto=0', '-C', repository, *arguments]
+        result = subprocess.run(words, env=self.ENVIRONMENT, text=True, check=False,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        claim(result.returncode == 0, f'{arguments}: {result.stdout}')
+        return result.stdout.strip()
+
+    def run(self, directory, rounds):
+        repository = os.path.join(directory, 'repository')
+        os.mkdir(repository)
+        self.git(directory, 'init', '-q')
+        for number in range(1, rounds + 1):
+            for index in range(3):
+                with open(os.path.join(repository, f'file-{number * index % 7}'), 'wb') as file:
+                    file.write(body(number * 3 + index, number * 500))
+            self.git(directory, 'add', '-A')
+            self.git(directory, 'commit', '-q', '-m', f'commit {number}')
+            if number % 8 == 0:
+                self.git(directory, 'gc', '-q')
+            # The rename of a reference is not synced by git.
+            sync(directory)
+            mark(directory, f'{number} {self.git(directory, "rev-parse", "HEAD")}')
+
+    def check(self, directory):
+        if not os.environ.get('STABLEFS_CRASH_MARK'):
+            return
+        number, commit = marked().split()
+        self.git(directory, 'fsck', '--strict', '--no-progress')
+        count = int(self.git(directory, 'rev-list', '--count', 'HEAD'))
+        claim(int(number) <= count <= int(number) + 1, f'{number} commits synced, {count} there')
+        found = self.git(directory, 'rev-parse', f'HEAD~{count - int(number)}')
+        claim(found == commit, f'commit {number} is {found}, not {commit}')
+
+
+class Editor:
+    """Write a temporary file, fsync, rename over the document: it is whole, and the last synced
+    version or newer. Every third time without fsync: whole all the same.
+    """
+
+    @staticmethod
+    def version(number):
+        return f'version {number}\n'.encode() + body(number, number * 1777 % 30000)
+
+    def run(self, directory, rounds):
+        document, temporary = (os.path.join(directory, name) for name in ('document', 'new'))
+        for number in range(1, rounds + 1):
+            with open(temporary, 'wb') as file:
+                file.write(self.version(number))
+                file.flush()
+                if number % 3:
+                    os.fsync(file.fileno())
+            os.rename(temporary, document)
+            if number % 3:
+                fsync(directory)
+                mark(directory, number)
+
+    def check(self, directory):
+        synced = int(marked())
+        try:
+            with open(os.path.join(directory, 'document'), 'rb') as file:
+                found = file.read()
+        except FileNotFoundError:
+            claim(synced == 0, 'the document is gone')
+            return
+        versions = [number for number in range(synced, synced + 3)
+                    if found == self.version(number)]
+        claim(versions, f'after version {synced}: {found[:20]}, {len(found)} bytes')
+
+
+APPLICATIONS = {'untar': Untar(), 'rollback': Database('DELETE'), 'wal': Database('WAL'),
+                'git': Git(), 'editor': Editor()}
+
+
+def main():
+    application = APPLICATIONS[sys.argv[1]]
+    if sys.argv[2] == 'run':
+        application.run(sys.argv[3], int(sys.argv[4]))
+    else:
+        application.check(sys.argv[3])
+
+
+main()
