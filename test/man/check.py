@@ -14,7 +14,8 @@ import re
 import subprocess
 import sys
 
-OWN_MANUAL = {'mkfs': 'mkfs.stablefs.8', 'mount': 'mount.stablefs.8', 'fsck': 'fsck.stablefs.8'}
+OWN_MANUAL = {'mkfs': 'mkfs.stablefs.8', 'mount': 'mount.stablefs.8', 'fsck': 'fsck.stablefs.8',
+              'crashtest': 'stablefs-crashtest.8'}
 EVERYWHERE = {'-h', '--help', '--version'}
 OPTION = re.compile(r'(?<![\w-])(?:--[a-z][a-z0-9-]*|-[A-Za-z]\b)')
 

@@ -9,6 +9,8 @@
 #include <fstream>
 #include <iterator>
 
+#include "base/prng.h"
+#include "device/crash_images.h"
 #include "device/io_log.h"
 #include "device/io_replay.h"
 #include "device/memory_device.h"
@@ -173,4 +175,92 @@ TEST_CASE("a flush in a log covers only writes completed before it was submitted
   CHECK(first_byte(end.durable(), 1) == 9);
   CHECK(first_byte(end.durable(), 2) == 0);
   CHECK(end.events().size() == 1);
+}
+
+namespace {
+
+IoEvent base_event(uint64_t lba, size_t blocks, unsigned char value) {
+  IoEvent event;
+  event.kind = IoEventKind::base;
+  event.op = DeviceOp::write;
+  event.lba = Lba(lba);
+  event.length_blocks = blocks;
+  event.payload.assign(blocks * kBlockSize, std::byte{value});
+  return event;
+}
+
+// An event as no recorder makes it: fields that belong together do so by chance only.
+IoEvent odd_event(Prng& prng, uint64_t block_count) {
+  constexpr DeviceOp kOps[] = {DeviceOp::read, DeviceOp::write, DeviceOp::flush, DeviceOp::discard,
+                               DeviceOp::write_zeroes};
+  IoEvent event;
+  event.kind = static_cast<IoEventKind>(1 + prng.below(prng.chance(20) ? 4 : 3));
+  event.op = kOps[prng.below(5)];
+  event.fua = prng.chance(4) && (event.op == DeviceOp::write || prng.chance(50));
+  event.failed = prng.chance(5);
+  event.request = prng.below(6);
+  event.lba = Lba(prng.chance(3) ? prng.below(8) : prng.below(block_count));
+  const uint64_t length_max = block_count - event.lba.value + (prng.chance(200) ? 1 : 0);
+  const bool data = event.op == DeviceOp::write && event.kind == IoEventKind::submit;
+  event.length_blocks = std::min(length_max, data ? prng.below(4) : prng.next() >> 12);
+  if (data) event.payload.resize(event.length_blocks * kBlockSize, std::byte{7});
+  if (event.kind == IoEventKind::mark) event.payload.resize(prng.below(9), std::byte{0});
+  return event;
+}
+
+}  // namespace
+
+TEST_CASE("contents from before the recording come first, and back") {
+  IoLog log = record_workload();
+  const IoLog without = log;
+  log.events.insert(log.events.begin(), {base_event(3, 2, 9), base_event(50, 1, 8)});
+  const auto parsed = parse_io_log(serialise_io_log(log));
+  REQUIRE(parsed.ok());
+  CHECK(same(*parsed, log));
+  const MemoryImage base = base_of(*parsed);
+  CHECK(base.populated_blocks() == 3);
+  CHECK(first_byte(base, 4) == 9);
+  CHECK(first_byte(base, 50) == 8);
+  CHECK(base_of(without).populated_blocks() == 0);
+  std::rotate(log.events.begin(), log.events.begin() + 1, log.events.begin() + 4);
+  CHECK_FALSE(parse_io_log(serialise_io_log(log)).ok());
+}
+
+TEST_CASE("records with impossible fields are refused though their checksums are right") {
+  const auto refused = [](auto change) {
+    IoLog log = record_workload();
+    change(log.events);
+    return !parse_io_log(serialise_io_log(log)).ok();
+  };
+  using Events = std::vector<IoEvent>;
+  CHECK_FALSE(refused([](Events&) {}));
+  CHECK(refused([](Events& events) { events[4].fua = true; }));          // of a flush
+  CHECK(refused([](Events& events) { events[0].lba = Lba(101); }));      // beyond the device
+  CHECK(refused([](Events& events) { events[9].length_blocks = 99; }));  // of a discard
+  CHECK(refused([](Events& events) { events[9].length_blocks = UINT64_MAX; }));
+  CHECK(refused([](Events& events) { events[0].payload.resize(100); }));
+  CHECK(refused([](Events& events) { events[1].payload.resize(4096); }));  // of a completion
+  CHECK(refused([](Events& events) { events[0].kind = static_cast<IoEventKind>(5); }));
+  CHECK(refused([](Events& events) { events[0].op = static_cast<DeviceOp>(9); }));
+}
+
+TEST_CASE("crash images of logs that make no sense come without harm, or the log is refused") {
+  int accepted = 0;
+  for (uint64_t seed = 1; seed <= 400; ++seed) {
+    CAPTURE(seed);
+    Prng prng(seed);
+    IoLog log;
+    log.block_count = prng.chance(2) ? 64 : UINT64_MAX / kBlockSize;
+    for (uint64_t i = prng.below(40); i > 0; --i) {
+      log.events.push_back(odd_event(prng, log.block_count));
+    }
+    const auto bytes = serialise_io_log(log);
+    const size_t length = prng.chance(2) ? bytes.size() : prng.below(bytes.size() + 1);
+    const auto parsed = parse_io_log(std::span(bytes).first(length));
+    if (!parsed.ok()) continue;
+    ++accepted;
+    CrashImages images(*parsed, base_of(*parsed), {300, seed, prng.chance(2)});
+    while (const auto state = images.next()) CHECK_FALSE(state->describe().empty());
+  }
+  CHECK(accepted > 100);
 }

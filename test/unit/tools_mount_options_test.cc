@@ -53,6 +53,15 @@ TEST_CASE("errors= says what follows an error; remount-ro when it is not given")
   CHECK(policy("errors=abort") == ErrorPolicy::abort);
 }
 
+TEST_CASE("a recording is made of writable mounts only") {
+  CHECK(parse_mount_options("rw,iolog=/tmp/log").value().iolog == "/tmp/log");
+  CHECK(parse_mount_options("rw").value().iolog.empty());
+  for (const char* words : {"iolog", "iolog=", "iolog=/tmp/log,ro", "ro,iolog=/tmp/log"}) {
+    INFO(words);
+    CHECK_FALSE(parse_mount_options(words).ok());
+  }
+}
+
 TEST_CASE("unknown and impossible options are refused, and named") {
   for (const char* words :
        {"bogus", "rw,cache=none", "commit=0", "commit=601", "commit=x", "errors", "errors=panic",

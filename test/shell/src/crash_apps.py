@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""crash_apps.py APPLICATION run|check DIRECTORY [ROUNDS]: applications that survive a crash.
+"""Applications that survive a crash.
 
-run works in DIRECTORY, the root of a mount with -o iolog, and puts a mark into the recording for
-all that was acknowledged. check tells whether what a crash left in DIRECTORY is what the
-application is owed: $STABLEFS_CRASH_MARK is what was marked before the crash.
+crash_apps.py APPLICATION run DIRECTORY ROUNDS
+  works in DIRECTORY, the root of a mount with -o iolog, and puts a mark into the recording for all
+  that was acknowledged.
+crash_apps.py APPLICATION serve QUESTIONS ANSWERS
+  two FIFOs. A question is the last mark, a tab and a directory: does it hold what the application
+  is owed after a crash? The answer is "yes" or what is wrong. An empty question is the last one.
+  One process for thousands of states, because starting Python takes longer than any check.
 """
 import hashlib
 import io
@@ -22,14 +26,13 @@ def mark(directory, text):
     os.setxattr(directory, MARK, str(text).encode())
 
 
-def marked(default='0'):
-    return os.environ.get('STABLEFS_CRASH_MARK') or default
+class Violation(Exception):
+    pass
 
 
 def claim(holds, what):
     if not holds:
-        print(what)
-        sys.exit(1)
+        raise Violation(what)
 
 
 def sync(directory):
@@ -75,8 +78,8 @@ class Untar:
             sync(directory)
             mark(directory, number)
 
-    def check(self, directory):
-        synced = int(marked())
+    def check(self, directory, mark_text):
+        synced = int(mark_text or 0)
         trees = [int(name[5:]) for name in os.listdir(directory) if name.startswith('tree-')]
         claim(set(range(1, synced + 1)) <= set(trees) <= set(range(1, synced + 2)), sorted(trees))
         for number in trees:
@@ -131,9 +134,14 @@ class Database:
             mark(directory, number)
         database.close()
 
-    def check(self, directory):
-        committed = int(marked())
+    def check(self, directory, mark_text):
         database = sqlite3.connect(os.path.join(directory, 'database'))
+        try:
+            self.check_database(database, int(mark_text or 0))
+        finally:
+            database.close()
+
+    def check_database(self, database, committed):
         if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'last'").fetchone():
             claim(committed == 0, 'the tables are gone')
             return
@@ -177,10 +185,10 @@ class Git:
             sync(directory)
             mark(directory, f'{number} {self.git(directory, "rev-parse", "HEAD")}')
 
-    def check(self, directory):
-        if not os.environ.get('STABLEFS_CRASH_MARK'):
+    def check(self, directory, mark_text):
+        if not mark_text:
             return
-        number, commit = marked().split()
+        number, commit = mark_text.split()
         self.git(directory, 'fsck', '--strict', '--no-progress')
         count = int(self.git(directory, 'rev-list', '--count', 'HEAD'))
         claim(int(number) <= count <= int(number) + 1, f'{number} commits synced, {count} there')
@@ -210,8 +218,8 @@ class Editor:
                 fsync(directory)
                 mark(directory, number)
 
-    def check(self, directory):
-        synced = int(marked())
+    def check(self, directory, mark_text):
+        synced = int(mark_text or 0)
         try:
             with open(os.path.join(directory, 'document'), 'rb') as file:
                 found = file.read()
@@ -227,12 +235,30 @@ APPLICATIONS = {'untar': Untar(), 'rollback': Database('DELETE'), 'wal': Databas
                 'git': Git(), 'editor': Editor()}
 
 
+def answer(application, question):
+    try:
+        application.check(*reversed(question.split('\t')))
+    except Exception as exception:  # pylint: disable=broad-except
+        return f'{type(exception).__name__}: {exception}'.replace('\n', ' ')
+    return 'yes'
+
+
+def serve(application, questions, answers):
+    while True:
+        with open(questions, encoding='utf-8') as file:
+            question = file.readline().rstrip('\n')
+        if not question:
+            return
+        with open(answers, 'w', encoding='utf-8') as file:
+            file.write(answer(application, question) + '\n')
+
+
 def main():
     application = APPLICATIONS[sys.argv[1]]
     if sys.argv[2] == 'run':
         application.run(sys.argv[3], int(sys.argv[4]))
     else:
-        application.check(sys.argv[3])
+        serve(application, *sys.argv[3:])
 
 
 main()
