@@ -12,7 +12,7 @@ namespace {
 
 constexpr const char* kVariantNames[] = {"nothing", "all", "prefix", "missing", "torn", "subset"};
 constexpr const char* kFateNames[] = {"kept", "dropped", "torn"};  // by WriteFate
-constexpr uint64_t kSubsetsMax = 256;                              // of one moment
+constexpr uint64_t kSubsetsMax = 1024;                             // of one moment
 constexpr uint32_t kRoundsMax = 8;
 constexpr size_t kPageHashesMax = 16384;  // each keeps its page in memory
 
@@ -34,7 +34,7 @@ uint64_t variant_count(CrashVariant variant, uint64_t losable_count) {
     case CrashVariant::torn:
       return 2 * losable_count;
     case CrashVariant::subset:
-      return losable_count > 1 ? std::min(4 * losable_count, kSubsetsMax) : 0;
+      return losable_count > 1 ? std::min(8 * losable_count, kSubsetsMax) : 0;
   }
   return 0;
 }
