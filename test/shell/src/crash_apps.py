@@ -231,8 +231,61 @@ class Editor:
         claim(versions, f'after version {synced}: {found[:20]}, {len(found)} bytes')
 
 
+class Spool:
+    """Names without any data, as a mail queue has them: what is there is what was there after one
+    of the operations since the last sync, in their order.
+    """
+
+    @staticmethod
+    def operations(number):
+        """What is done in a round: (what, name) each."""
+        yield 'mkdir', f'new-{number}'
+        yield 'symlink', f'new-{number}/to'
+        yield 'rename', f'new-{number}'
+        if number > 3:
+            yield 'unlink', f'ready-{number - 3}/to'
+            yield 'rmdir', f'ready-{number - 3}'
+
+    @staticmethod
+    def carry_out(directory, what, name):
+        path = os.path.join(directory, name)
+        if what == 'symlink':
+            os.symlink('target', path)
+        elif what == 'rename':
+            os.rename(path, path.replace('new-', 'ready-'))
+        else:
+            getattr(os, what)(path)
+
+    @staticmethod
+    def imagine(names, what, name):
+        if what == 'rename':
+            return {other.replace(name, name.replace('new-', 'ready-'), 1)
+                    if other.split('/')[0] == name else other for other in names}
+        return names | {name} if what in ('mkdir', 'symlink') else names - {name}
+
+    def run(self, directory, rounds):
+        for number in range(1, rounds + 1):
+            for what, name in self.operations(number):
+                self.carry_out(directory, what, name)
+            fsync(directory)
+            mark(directory, number)
+
+    def check(self, directory, mark_text):
+        synced = int(mark_text or 0)
+        found = {os.path.relpath(os.path.join(parent, name), directory)
+                 for parent, names, files in os.walk(directory) for name in names + files}
+        names = set()
+        for number in range(1, synced + 1):
+            for operation in self.operations(number):
+                names = self.imagine(names, *operation)
+        possible = [names]
+        for operation in self.operations(synced + 1):
+            possible.append(self.imagine(possible[-1], *operation))
+        claim(found in possible, f'after round {synced}: {sorted(found)}')
+
+
 APPLICATIONS = {'untar': Untar(), 'rollback': Database('DELETE'), 'wal': Database('WAL'),
-                'git': Git(), 'editor': Editor()}
+                'git': Git(), 'editor': Editor(), 'spool': Spool()}
 
 
 def answer(application, question):
