@@ -9,6 +9,7 @@ crash_apps.py APPLICATION serve QUESTIONS ANSWERS
   is owed after a crash? The answer is "yes" or what is wrong. An empty question is the last one.
   One process for thousands of states, because starting Python takes longer than any check.
 """
+import functools
 import hashlib
 import io
 import os
@@ -55,10 +56,12 @@ class Untar:
     """tar -x, then sync: synced trees are there, files of others hold what they had so far."""
 
     @staticmethod
+    @functools.cache
     def members(number):
         rng = random.Random(number)
-        for index in range(40):
-            member = tarfile.TarInfo(f'tree-{number}/directory-{index % 6}/file-{index}')
+        members = []
+        for index in range(20):
+            member = tarfile.TarInfo(f'tree-{number}/directory-{index % 4}/file-{index}')
             member.mode, member.mtime = rng.choice([0o644, 0o600, 0o755]), 10**9 + index
             contents = b''
             if index % 9 == 8:
@@ -66,7 +69,8 @@ class Untar:
             else:
                 contents = rng.randbytes(rng.choice([0, 1, 700, 4096, 9000, 70001]))
                 member.size = len(contents)
-            yield member, contents
+            members.append((member, contents))
+        return members
 
     def run(self, directory, rounds):
         for number in range(1, rounds + 1):
