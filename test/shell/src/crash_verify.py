@@ -19,13 +19,20 @@ class State:
         self.sizes = {}
 
 
-def read_log(path):
+def read_log(path, acknowledged_bytes=None):
+    """Behind the acknowledged bytes, when they are given, the crash may have come at any line: what
+    was begun may be there, what was synced need not."""
     files, markers, markers_synced = {}, 0, 0
+    length = 0
     with open(path, encoding='utf-8') as file:
         for line in file:
             if not line.endswith('\n'):
                 break
             word, *rest = line.split()
+            length += len(line)
+            acknowledged = acknowledged_bytes is None or length <= acknowledged_bytes
+            if word.endswith('synced') and not acknowledged:
+                continue
             if word == 'begin':
                 state = files.setdefault(rest[1], State(rest[0]))
                 state.begun = int(rest[2])
@@ -82,21 +89,24 @@ def check_markers(root, begun, synced):
         yield f'{len(found)} markers, {synced} were synced, {begun} begun'
 
 
+def problems_of(directory, files, markers, markers_synced):
+    for text in check_markers(directory, markers, markers_synced):
+        yield f'markers: {text}'
+    for name, state in files.items():
+        reason = check_file(directory, name, state)
+        if reason:
+            yield f'{name}: {reason}'
+
+
 def main(root, log):
     bad = checked = synced_files = 0
     for number in range(2):
         if not os.path.exists(f'{log}.{number}'):
             continue
-        files, markers, markers_synced = read_log(f'{log}.{number}')
-        directory = f'{root}/{number}'
-        problems = [f'markers: {text}' for text in check_markers(directory, markers,
-                                                                 markers_synced)]
-        for name, state in files.items():
-            checked += 1
-            synced_files += state.synced > 0
-            reason = check_file(directory, name, state)
-            if reason:
-                problems.append(f'{name}: {reason}')
+        history = read_log(f'{log}.{number}')
+        problems = list(problems_of(f'{root}/{number}', *history))
+        checked += len(history[0])
+        synced_files += sum(state.synced > 0 for state in history[0].values())
         for problem in problems[:5]:
             print(f'{os.path.basename(root)}/{number}/{problem}')
         bad += len(problems)
@@ -104,4 +114,5 @@ def main(root, log):
     return 1 if bad else 0
 
 
-sys.exit(main(sys.argv[1], sys.argv[2]))
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1], sys.argv[2]))
