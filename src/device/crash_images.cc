@@ -228,13 +228,13 @@ void CrashImages::step_to(size_t event) {
 
 uint64_t CrashImages::block_hash(uint64_t lba, const MemoryImage::PageRef& page) {
   if (!page) return 0;
+  if (page_hashes_.size() >= kPageHashesMax) page_hashes_.clear();
   const auto [it, is_unknown] = page_hashes_.try_emplace(page, 0);
   if (is_unknown) it->second = contents_hash(*page);
   return it->second == 0 ? 0 : mixed(it->second + mixed(lba));
 }
 
 void CrashImages::update_durable_hash() {
-  if (page_hashes_.size() > kPageHashesMax) page_hashes_.clear();
   for (const uint64_t lba : touched_) {
     uint64_t& known =
         durable_block_hashes_.try_emplace(lba, block_hash(lba, base_.page(Lba(lba)))).first->second;
