@@ -145,6 +145,8 @@ class FileImpl final : public FileData {
   uint64_t acquire_for_truncate(RangeTicket& ticket, uint64_t size_bytes);
   void release(RangeTicket& ticket);
   Status shrink(uint64_t size_bytes, Timestamp now);
+  Status cut_off(uint64_t size_bytes, Timestamp now, uint64_t& free_from);
+  Status wait_for_shrinks();
   Status grow(uint64_t size_bytes, Timestamp now, uint64_t owned_from);
   Status commit_size(uint64_t size_bytes, Timestamp now, uint64_t& free_from);
   Status free_chain(uint64_t start_block, const std::function<Status(Transaction&)>& last);
@@ -169,7 +171,9 @@ class FileImpl final : public FileData {
   uint64_t size_ FS_GUARDED_BY(mutex_) = 0;
   uint64_t disk_size_ FS_GUARDED_BY(mutex_) = 0;
   uint64_t stamp_ FS_GUARDED_BY(mutex_) = 0;  // of the last write
-  Lba goal_ FS_GUARDED_BY(mutex_);            // where the next blocks would be well placed
+  uint64_t shrinks_begun_ FS_GUARDED_BY(mutex_) = 0;
+  uint64_t shrinks_ended_ FS_GUARDED_BY(mutex_) = 0;  // committed, or failed
+  Lba goal_ FS_GUARDED_BY(mutex_);                    // where the next blocks would be well placed
 };
 
 }  // namespace stablefs

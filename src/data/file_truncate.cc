@@ -70,17 +70,14 @@ Status FileImpl::shrink(uint64_t size_bytes, Timestamp now) {
   uint64_t free_from = blocks_for_bytes(size_bytes);
   {
     MutexLock lock(mutex_);
-    size_ = size_bytes;
-    zero_in_cache(size_bytes);
+    ++shrinks_begun_;
   }
-  FS_TRY(cancel_from(free_from));
-  FS_TRY(wait_ordered(size_bytes / kBlockSize));
+  const Status cut = cut_off(size_bytes, now, free_from);
   {
     MutexLock lock(mutex_);
-    remove_pages(free_from);
+    ++shrinks_ended_;
   }
-  FS_TRY(commit_size(size_bytes, now, free_from));
-  if (free_from == kEndOfFileBlocks) return {};
+  if (!cut.ok() || free_from == kEndOfFileBlocks) return cut;
   return free_chain(free_from, [this](Transaction& transaction) -> Status {
     // An unlink in between has put its own intent there, which covers ours.
     if (FS_TRY(orphan_intent(store_, inode_.ino)) == OrphanIntent::truncate) {
@@ -88,6 +85,40 @@ Status FileImpl::shrink(uint64_t size_bytes, Timestamp now) {
     }
     return {};
   });
+}
+
+// What is in flight across the new end is still mapped with the old size: were the size smaller
+// before the transaction that frees what lies behind it, a crash in between would leave that there.
+Status FileImpl::cut_off(uint64_t size_bytes, Timestamp now, uint64_t& free_from) {
+  Status status = cancel_from(free_from);
+  if (status.ok()) status = wait_ordered(size_bytes / kBlockSize);
+  {
+    MutexLock lock(mutex_);
+    size_ = size_bytes;
+    zero_in_cache(size_bytes);
+    tail_.erase(free_from, kNoLimit);
+    remove_pages(free_from);
+  }
+  if (!status.ok()) return status;
+  return commit_size(size_bytes, now, free_from);
+}
+
+// Until a truncation is committed, what it has dropped is neither on the device nor cut off.
+Status FileImpl::wait_for_shrinks() {
+  uint64_t begun = 0;
+  {
+    MutexLock lock(mutex_);
+    begun = shrinks_begun_;
+  }
+  while (true) {
+    const uint64_t seen = context_.progress(schedule);
+    finish_completed();
+    {
+      MutexLock lock(mutex_);
+      if (shrinks_ended_ >= begun) return {};
+    }
+    FS_TRY(context_.wait(schedule, seen));
+  }
 }
 
 Status FileImpl::grow(uint64_t size_bytes, Timestamp now, uint64_t owned_from) {
@@ -150,11 +181,11 @@ Status FileImpl::commit_size(uint64_t size_bytes, Timestamp now, uint64_t& free_
 }
 
 // Drops what is only in memory from `first_block` on; what is in flight there will not be mapped.
+// It stays in tail_: meanwhile no size on disk may pass what never arrives.
 Status FileImpl::cancel_from(uint64_t first_block) {
   std::vector<OrderedIo*> ended;
   {
     MutexLock lock(mutex_);
-    tail_.erase(first_block, kNoLimit);
     for (auto at = ordered_.lower_bound(first_block); at != ordered_.end(); ++at) {
       at->second->cancelled = true;
       if (held_.erase(at->first) != 0) ended.push_back(at->second.get());
@@ -210,6 +241,7 @@ Status FileImpl::remove_all() {
     FS_TRY(wait_ordered(0));
     {
       MutexLock lock(mutex_);
+      tail_.clear();
       remove_pages(0);
     }
     return free_chain(0, {});

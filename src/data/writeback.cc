@@ -207,17 +207,18 @@ void FileImpl::submit_io(OrderedIo& io, uint64_t skip_blocks) {
 
 Status FileImpl::write_back() {
   uint64_t stamp = 0;
+  bool uncommitted = false;
   {
     MutexLock lock(mutex_);
-    if (!pages_.next(0, kUncommittedStates)) {
-      if (pages_.count(PageState::write_failed) != 0) return ErrorCode::writeback_failed;
-      return {};
-    }
+    uncommitted = pages_.next(0, kUncommittedStates).has_value();
     stamp = stamp_;
   }
   const uint64_t errors = errors_.load();
-  submit_range(0, kNoLimit, stamp);
-  FS_TRY(wait_committed(0, stamp, kNoLimit));
+  if (uncommitted) {
+    submit_range(0, kNoLimit, stamp);
+    FS_TRY(wait_committed(0, stamp, kNoLimit));
+  }
+  FS_TRY(wait_for_shrinks());
   if (errors_.load() != errors || has_lost_pages()) return ErrorCode::writeback_failed;
   return {};
 }
