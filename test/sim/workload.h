@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What the simulated threads do: a list of choices drawn from the seed, which an Actor makes
+// operations of as its files stand when their turn comes. Any choice may be left out.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/prng.h"
+#include "fs/file_system.h"
+#include "sim/camera.h"
+#include "sim/oracle.h"
+#include "sim/tree.h"
+
+namespace stablefs::sim {
+
+// A new kind (fallocate, punch, direct writes, ...) goes into this list, with its weight, into
+// Actor::step, and, when the contract says something new about it, into Tree::apply and FileModel.
+#define STABLEFS_SIM_CHOICES(X) \
+  X(create, 8)                  \
+  X(make_directory, 4)          \
+  X(symlink, 3)                 \
+  X(link, 4)                    \
+  X(unlink, 6)                  \
+  X(remove_directory, 3)        \
+  X(rename, 7)                  \
+  X(rename_over, 6)             \
+  X(exchange, 2)                \
+  X(set_mode, 2)                \
+  X(truncate_down, 5)           \
+  X(truncate_up, 3)             \
+  X(write_odd, 14)              \
+  X(append, 8)                  \
+  X(write_pages, 8)             \
+  X(write_large, 1)             \
+  X(write_open, 4)              \
+  X(fsync, 8)                   \
+  X(fsync_directory, 2)         \
+  X(syncfs, 2)                  \
+  X(open, 3)                    \
+  X(close, 3)                   \
+  X(read, 4)                    \
+  X(pause, 4)
+
+enum class ChoiceKind : uint8_t {
+#define STABLEFS_SIM_CHOICE(name, weight) name,
+  STABLEFS_SIM_CHOICES(STABLEFS_SIM_CHOICE)
+#undef STABLEFS_SIM_CHOICE
+};
+
+struct Choice {
+  ChoiceKind kind;
+  uint64_t seed;  // of everything else that is chosen
+};
+std::vector<Choice> draw_choices(Prng& prng, uint64_t count);
+
+struct ActorLimits {
+  uint64_t file_bytes_max = 40 * kBlockSize;
+  bool synchronous_handles = false;
+};
+
+class Actor {
+ public:
+  // `time` is shared by all actors of a run, `log` is this one's own.
+  Actor(FileSystem& fs, uint64_t thread, const Tree& tree, EventLog& log, uint64_t& time,
+        Camera& camera, const ActorLimits& limits);
+
+  void step(const Choice& choice);
+  void close_all();
+  const std::string& complaint() const { return complaint_; }  // what no filesystem may do
+  const Tree& tree() const { return tree_; }
+
+ private:
+  struct OpenFile {
+    NodeId node;
+    Ino ino;
+    HandleId handle;
+    bool synchronous;
+  };
+  // An inode found by its path; gives the lookups back.
+  class Walk;
+
+  // Does it, and keeps the books.
+  template <class Call>
+  bool perform(Event event, Call call);
+  void complain(const Event& event, const std::string& what);
+
+  std::string any_directory(Prng& prng) const;  // with "/" at its end
+  std::string any_name(Prng& prng) const;
+  std::optional<std::string> any(Prng& prng, NodeType type) const;
+  std::optional<std::string> any(Prng& prng) const;
+  NodeId new_node() { return (thread_ + 1) * (uint64_t{1} << 32) + ++created_; }
+  std::string random_bytes(Prng& prng, uint64_t length);
+
+  void create(Prng& prng);
+  void make_directory(Prng& prng);
+  void make_symlink(Prng& prng);
+  void link(Prng& prng);
+  void unlink(Prng& prng);
+  void remove_directory(Prng& prng);
+  void rename(Prng& prng, bool over_a_file);
+  void exchange(Prng& prng);
+  void set_mode(Prng& prng);
+  void truncate(Prng& prng, bool up);
+  void write_path(Prng& prng, ChoiceKind kind);
+  void write_open(Prng& prng);
+  void write(const OpenFile& file, const std::string& path, uint64_t offset, uint64_t length,
+             Prng& prng, bool times_follow);
+  void fsync(Prng& prng);
+  void fsync_directory(Prng& prng);
+  void syncfs();
+  void open(Prng& prng);
+  void close(Prng& prng);
+  void read(Prng& prng);
+
+  FileSystem& fs_;
+  const uint64_t thread_;
+  const std::string prefix_;
+  Tree tree_;
+  EventLog& log_;
+  uint64_t& time_;
+  Camera& camera_;
+  const ActorLimits limits_;
+  std::vector<OpenFile> open_;
+  uint64_t created_ = 0;
+  std::string complaint_;
+};
+
+}  // namespace stablefs::sim
