@@ -130,8 +130,8 @@ void Simulation::run_phase() {
   history_ = History(base_, setup_.threads);
   Camera camera(*device_, time_,
                 {.seed = prng_.next(),
-                 .one_in = options_.dense ? 1u : 7u,
-                 .shots_max = options_.dense ? 400u : 16u,
+                 .one_in = options_.dense ? 1u : 6u,
+                 .shots_max = options_.dense ? 400u : 18u,
                  .every_policy = options_.dense});
   Ending ending = Ending::kill;
   {

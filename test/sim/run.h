@@ -28,7 +28,7 @@ class Environment {
 struct RunOptions {
   uint64_t seed = 1;
   // Numbers of the choices to make; nothing: all. For the minimiser.
-  std::optional<std::set<uint64_t>> keep;
+  std::optional<std::set<uint64_t>> keep{};
   bool dense = false;  // pictures at every device event, with every policy
 };
 
