@@ -138,10 +138,10 @@ Observation Recovery::recover(const MemoryImage& image, int depth) {
 
   MemoryDevice memory(image);
   const uint64_t time = 0;
-  const bool nest = depth < kDepthMax && prng.chance(depth == 0 ? 6 : 3);
+  const bool nest = nest_ && depth < kDepthMax && prng.chance(depth == 0 ? 6 : 3);
   Camera camera(memory, time, {.seed = prng.next(), .one_in = 6, .shots_max = nest ? 2u : 0u});
   WatchDevice watch(memory);
-  watch.on_event = [&camera] { camera.on_event(); };
+  watch.on_event = [&camera](const DeviceRequest&, bool) { camera.on_event(); };
   NullLogger logger;
   FileSystemOptions options;
   options.clock = &clock_;

@@ -28,7 +28,8 @@ inline constexpr const char* kFillerName = "filler";
 // Mounts crash images, also after further crashes while they are being recovered.
 class Recovery {
  public:
-  Recovery(Clock& clock, uint64_t seed) : clock_(clock), seed_(seed) {}
+  // `nest`: with crashes during some of the recoveries.
+  Recovery(Clock& clock, uint64_t seed, bool nest) : clock_(clock), seed_(seed), nest_(nest) {}
 
   // Mounted, observed, unmounted and checked before and after. Crashes on the way are recovered
   // from too, and must show the same.
@@ -42,6 +43,7 @@ class Recovery {
 
   Clock& clock_;
   const uint64_t seed_;
+  const bool nest_;
   std::set<uint64_t> states_;
   uint64_t nested_ = 0;
 };

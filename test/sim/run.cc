@@ -2,7 +2,6 @@
 #include "sim/run.h"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <deque>
@@ -20,11 +19,6 @@
 namespace stablefs::sim {
 namespace {
 
-constexpr uint64_t kDeviceBlocks = 4096;
-constexpr uint64_t kTightBlocks = 90;  // available to data
-constexpr uint64_t kChunkBlocks = 16;
-constexpr uint64_t kMeasureSlack = 4;
-
 enum class Ending : uint8_t { unmount, kill, power_failure };
 
 // What the seed decides once for a run.
@@ -34,6 +28,7 @@ struct Setup {
   uint64_t steps;
   bool tight;
   bool asynchronous;
+  uint64_t linger_max;  // scheduling points that the device lets pass between requests
   FileSystemOptions options;
 
   explicit Setup(Prng& prng) {
@@ -44,6 +39,7 @@ struct Setup {
     steps = (10 + prng.below(60)) / threads;
     tight = prng.chance(2);
     asynchronous = !prng.chance(4);
+    linger_max = asynchronous && !prng.chance(3) ? 1 + prng.below(40) : 0;
     options.writeback_delay_ns = kDelays[prng.below(std::size(kDelays))];
     options.commit_interval_ns = kIntervals[prng.below(std::size(kIntervals))];
     options.cache = prng.chance(3) ? CacheMode::daemon : CacheMode::kernel;
@@ -60,7 +56,7 @@ class Simulation {
         clock_(scheduler),
         prng_(mix(options.seed, 1)),
         setup_(prng_),
-        recovery_(clock_, options.seed) {
+        recovery_(clock_, options.seed, true) {
     setup_.options.clock = &clock_;
     setup_.options.logger = &logger_;
   }
@@ -136,7 +132,15 @@ void Simulation::run_phase() {
   Ending ending = Ending::kill;
   {
     WatchDevice watch(*device_);
-    watch.on_event = [&camera] { camera.on_event(); };
+    watch.on_event = [&camera](const DeviceRequest&, bool) { camera.on_event(); };
+    Prng lingering(prng_.next());
+    if (setup_.linger_max != 0) {
+      watch.linger = [this, &lingering] {
+        for (uint64_t left = lingering.below(setup_.linger_max); left > 0; --left) {
+          Scheduler::yield();
+        }
+      };
+    }
     VerifyingDevice verifying(watch);
     auto opened = FileSystem::open(verifying, setup_.options);
     if (!opened.ok()) return fail("the mount failed: " + opened.error().message());
@@ -233,62 +237,7 @@ void Simulation::go_on(Ending ending, std::vector<Shot>& shots) {
   before_kill_.emplace(history_, last.cut);
 }
 
-// --- the filesystems to start from
-
-std::unique_ptr<FileSystem> mount(BlockDevice& device, Clock& clock, Logger& logger) {
-  FileSystemOptions options;
-  options.clock = &clock;
-  options.logger = &logger;
-  options.writeback_delay_ns = options.commit_interval_ns = 3600 * kNsPerSecond;
-  auto opened = FileSystem::open(device, options);
-  FS_ASSERT(opened.ok());
-  return std::move(opened).value();
-}
-
-// Zeros for all but this many blocks.
-void fill(FileSystem& fs, uint64_t left_blocks) {
-  const NewFile file{S_IFREG | 0600, 0, 0, 0, 0};
-  const auto made = fs.make_node(kRootIno, kFillerName, file);
-  FS_ASSERT(made.ok());
-  uint64_t offset = 0;
-  while (fs.statistics().available_blocks > left_blocks + kChunkBlocks + kMeasureSlack) {
-    const BufferSlice zeros(kChunkBlocks * kBlockSize);
-    FS_ASSERT(fs.write(made->ino, 0, offset, zeros, false).ok());
-    offset += zeros.size();
-  }
-  fs.forget(made->ino, 1);
-}
-
-MemoryImage make_image(bool tight) {
-  ManualClock clock;  // the same image every time
-  NullLogger logger;
-  MemoryDevice device(kDeviceBlocks);
-  FormatOptions format;
-  format.uuid = {1};
-  format.epoch = {2};
-  FS_ASSERT(format_device(device, format).ok());
-  auto fs = mount(device, clock, logger);
-  for (const char* name : {"a", "b"}) {
-    const auto made = fs->make_directory(kRootIno, name, {0755, 0, 0, 0, 0});
-    FS_ASSERT(made.ok());
-    fs->forget(made->ino, 1);
-  }
-  fill(*fs, tight ? kTightBlocks : kDeviceBlocks);
-  FS_ASSERT(fs->close().ok());
-  fs.reset();
-  // Blocks of zeros need not be kept: images stay small.
-  MemoryImage image = device.durable_image();
-  std::vector<Lba> zeros;
-  image.for_each_populated({Lba(0), image.block_count()}, [&](Lba lba) {
-    if (*image.page(lba) == MemoryImage::Page{}) zeros.push_back(lba);
-  });
-  for (const Lba lba : zeros) image.set_page(lba, nullptr);
-  return image;
-}
-
 }  // namespace
-
-Environment::Environment() : roomy_(make_image(false)), tight_(make_image(true)) {}
 
 RunReport run_seed(const Environment& environment, const RunOptions& options) {
   Scheduler scheduler(options.seed);

@@ -10,20 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "device/memory_image.h"
+#include "sim/environment.h"
 
 namespace stablefs::sim {
-
-// Freshly made filesystems to start from.
-class Environment {
- public:
-  Environment();
-  // `tight`: only few blocks are free, so that freed ones are soon used again.
-  const MemoryImage& image(bool tight) const { return tight ? tight_ : roomy_; }
-
- private:
-  MemoryImage roomy_, tight_;
-};
 
 struct RunOptions {
   uint64_t seed = 1;

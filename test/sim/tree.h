@@ -48,16 +48,23 @@ struct Event {
   uint64_t invoked = kNever;
   uint64_t replied = kNever;
   std::string path{}, new_path{};
-  NodeId node = 0;           // the one created, written, truncated, moved, ...
-  uint64_t offset = 0;       // write
-  uint64_t size = 0;         // truncate
-  uint32_t mode = 0;         // set_mode and what creates
-  std::string bytes{};       // write: the data; symlink: the target
-  bool synchronous = false;  // write: as if an fsync followed
-  bool replaces = false;     // rename: over an existing file
+  NodeId node = 0;            // the one created, written, truncated, moved, ...
+  uint64_t offset = 0;        // write
+  uint64_t size = 0;          // truncate
+  uint32_t mode = 0;          // set_mode and what creates
+  std::string bytes{};        // write: the data; symlink: the target
+  bool synchronous = false;   // write: as if an fsync followed
+  bool data_only = false;     // fsync
+  bool times_follow = false;  // write: the kernel writes back
+  bool opens = false;         // create
+  bool replaces = false;      // rename: over an existing file
 
   // A metadata operation of the persistence contract: part of the history that is cut at one point.
   bool is_metadata() const;
+  // Answered, it has made something durable.
+  bool is_promise() const {
+    return kind == EventKind::fsync || kind == EventKind::syncfs || synchronous;
+  }
   std::string text() const;
 };
 

@@ -17,12 +17,13 @@ void WatchDevice::submit(DeviceRequest& request) {
     return;
   }
   note(request, false);
-  if (on_event) on_event();
+  if (on_event) on_event(request, false);
   auto inner = InnerRequest::first_blocks_of(request, request.length_blocks);
   InnerRequest::submit(std::move(inner), inner_, [this, &request](Status status, uint64_t done) {
     note(request, true);
-    if (on_event) on_event();
+    if (on_event) on_event(request, true);
     finish(request, std::move(status), done);
+    if (linger) linger();
   });
 }
 

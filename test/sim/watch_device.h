@@ -27,7 +27,9 @@ class WatchDevice final : public BlockDevice {
   uint64_t digest() const { return digest_; }
 
   // Called before a write, flush or discard is handed on, and before its completion is passed on.
-  std::function<void()> on_event;
+  std::function<void(const DeviceRequest& request, bool completed)> on_event;
+  // Called behind a completion, on the device's thread: a slow device has more to choose from next.
+  std::function<void()> linger;
 
  private:
   void note(const DeviceRequest& request, bool completed);

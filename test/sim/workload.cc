@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "sim/workload.h"
 
-#include <fmt/format.h>
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <cstring>
 #include <numeric>
 
 #include "base/scheduler.h"
-#include "sim/observe.h"
 
 namespace stablefs::sim {
 namespace {
@@ -17,6 +13,7 @@ namespace {
 constexpr uint64_t kNames = 5;
 constexpr uint64_t kDepthMax = 4;
 constexpr uint64_t kOpenMax = 3;
+constexpr const char* kOpenFile = "(open file)";
 constexpr uint64_t kLargeBytes = 33 * kBlockSize;
 
 constexpr uint64_t kWeights[] = {
@@ -24,20 +21,6 @@ constexpr uint64_t kWeights[] = {
     STABLEFS_SIM_CHOICES(STABLEFS_SIM_CHOICE)
 #undef STABLEFS_SIM_CHOICE
 };
-
-BufferSlice payload_of(const std::string& bytes) {
-  BufferSlice whole(blocks_for_bytes(bytes.size()) * kBlockSize);
-  std::memcpy(whole.writable().data(), bytes.data(), bytes.size());
-  return whole.slice(0, bytes.size());
-}
-
-const Error* error_of(const Status& status) {
-  return status.ok() ? nullptr : &status.error();
-}
-template <class T>
-const Error* error_of(const Result<T>& result) {
-  return result.ok() ? nullptr : &result.error();
-}
 
 }  // namespace
 
@@ -53,88 +36,22 @@ std::vector<Choice> draw_choices(Prng& prng, uint64_t count) {
   return choices;
 }
 
-class Actor::Walk {
- public:
-  Walk(FileSystem& fs, const std::string& path) : fs_(fs) {
-    for (size_t at = 1; at < path.size();) {
-      const size_t end = std::min(path.find('/', at), path.size());
-      auto found = fs_.lookup(ino_, path.substr(at, end - at));
-      if (!found.ok()) {
-        error_ = found.error();
-        return;
-      }
-      ino_ = found->ino;
-      held_.push_back(ino_);
-      at = end + 1;
-    }
-  }
-  ~Walk() {
-    for (const Ino ino : held_) fs_.forget(ino, 1);
-  }
-  Walk(const Walk&) = delete;
-  Walk& operator=(const Walk&) = delete;
-
-  // For a call that needs it: fails with the error of the lookup.
-  Result<Ino> ino() const {
-    if (error_) return *error_;
-    return ino_;
-  }
-
- private:
-  FileSystem& fs_;
-  Ino ino_ = kRootIno;
-  std::vector<Ino> held_;
-  std::optional<Error> error_;
-};
-
 Actor::Actor(FileSystem& fs, uint64_t thread, const Tree& tree, EventLog& log, uint64_t& time,
              Camera& camera, const ActorLimits& limits)
-    : fs_(fs),
-      thread_(thread),
+    : thread_(thread),
       prefix_(owner_prefix(thread)),
-      tree_(tree),
-      log_(log),
-      time_(time),
-      camera_(camera),
-      limits_(limits) {}
-
-void Actor::complain(const Event& event, const std::string& what) {
-  if (complaint_.empty()) {
-    complaint_ = fmt::format("thread {}: {}: {}", thread_, event.text(), what);
-  }
-}
-
-// `call` may shorten the event: it gets the one in the log.
-template <class Call>
-bool Actor::perform(Event event, Call call) {
-  event.invoked = ++time_;
-  const size_t index = log_.size();
-  log_.push_back(std::move(event));
-  const auto result = call(log_[index]);
-  Event& done = log_[index];
-  const Error* error = error_of(result);
-  if (error != nullptr) {
-    if (error->code() != ErrorCode::no_space) complain(done, error->message());
-    done.kind = EventKind::nothing;
-    done.synchronous = false;
-  }
-  tree_.apply(done);
-  done.replied = ++time_;
-  const bool promised =
-      done.kind == EventKind::fsync || done.kind == EventKind::syncfs || done.synchronous;
-  if (promised) camera_.on_promise();
-  return error == nullptr;
-}
+      limits_(limits),
+      operator_(fs, tree, log, time, [&camera] { camera.on_promise(); }) {}
 
 void Actor::step(const Choice& choice) {
   Prng prng(choice.seed);
   switch (choice.kind) {
     case ChoiceKind::create:
-      return create(prng);
+      return create(prng, EventKind::create);
     case ChoiceKind::make_directory:
-      return make_directory(prng);
+      return create(prng, EventKind::make_directory);
     case ChoiceKind::symlink:
-      return make_symlink(prng);
+      return create(prng, EventKind::symlink);
     case ChoiceKind::link:
       return link(prng);
     case ChoiceKind::unlink:
@@ -163,9 +80,11 @@ void Actor::step(const Choice& choice) {
     case ChoiceKind::fsync:
       return fsync(prng);
     case ChoiceKind::fsync_directory:
-      return fsync_directory(prng);
+      (void)operator_.perform({.kind = EventKind::fsync, .path = any_directory(prng)});
+      return;
     case ChoiceKind::syncfs:
-      return syncfs();
+      (void)operator_.perform({.kind = EventKind::syncfs});
+      return;
     case ChoiceKind::open:
       return open(prng);
     case ChoiceKind::close:
@@ -195,22 +114,21 @@ std::string Actor::any_name(Prng& prng) const {
 
 std::optional<std::string> Actor::any(Prng& prng, NodeType type) const {
   std::vector<const std::string*> paths;
-  for (const auto& [path, node] : tree_.names) {
-    if (tree_.nodes.at(node).type == type) paths.push_back(&path);
+  for (const auto& [path, node] : tree().names) {
+    if (tree().nodes.at(node).type == type) paths.push_back(&path);
   }
   if (paths.empty()) return std::nullopt;
   return *paths[prng.below(paths.size())];
 }
 
 std::optional<std::string> Actor::any(Prng& prng) const {
-  if (tree_.names.empty()) return std::nullopt;
-  auto at = tree_.names.begin();
-  std::advance(at, prng.below(tree_.names.size()));
+  if (tree().names.empty()) return std::nullopt;
+  auto at = tree().names.begin();
+  std::advance(at, prng.below(tree().names.size()));
   return at->first;
 }
 
-// Never zero: holes stand out.
-std::string Actor::random_bytes(Prng& prng, uint64_t length) {
+std::string random_bytes(Prng& prng, uint64_t length) {
   std::string bytes(length, '\0');
   for (size_t i = 0; i < length; i += 8) {
     const uint64_t word = prng.next() | 0x0101010101010101ull;
@@ -221,97 +139,36 @@ std::string Actor::random_bytes(Prng& prng, uint64_t length) {
 
 // --- names
 
-void Actor::create(Prng& prng) {
-  const std::string path = any_name(prng);
-  if (tree_.names.contains(path)) return;
-  const uint32_t mode = 0600 + static_cast<uint32_t>(prng.below(0100));
-  const NodeId node = new_node();
-  const bool opened = prng.chance(2);
-  perform({.kind = EventKind::create, .path = path, .node = node, .mode = mode},
-          [&](Event&) -> Status {
-            const Walk parent(fs_, parent_of(path));
-            const Ino at = FS_TRY(parent.ino());
-            const NewFile file{S_IFREG | mode, 0, 0, 0, 0};
-            OpenFlags flags;
-            flags.read = flags.write = true;
-            if (opened) {
-              const auto made = FS_TRY(fs_.create(at, last_component(path), file, flags));
-              fs_.release(made.second);
-              fs_.forget(made.first.ino, 1);
-              return {};
-            }
-            const Attributes made = FS_TRY(fs_.make_node(at, last_component(path), file));
-            fs_.forget(made.ino, 1);
-            return {};
-          });
-}
-
-void Actor::make_directory(Prng& prng) {
-  const std::string path = any_name(prng);
-  if (tree_.names.contains(path)) return;
-  perform({.kind = EventKind::make_directory, .path = path, .node = new_node(), .mode = 0755},
-          [&](Event&) -> Status {
-            const Walk parent(fs_, parent_of(path));
-            const Attributes made = FS_TRY(
-                fs_.make_directory(FS_TRY(parent.ino()), last_component(path), {0755, 0, 0, 0, 0}));
-            fs_.forget(made.ino, 1);
-            return {};
-          });
-}
-
-void Actor::make_symlink(Prng& prng) {
-  const std::string path = any_name(prng);
-  if (tree_.names.contains(path)) return;
-  const uint64_t length = prng.chance(4) ? 1 + prng.below(3000) : 1 + prng.below(40);
-  const std::string target(length, static_cast<char>('a' + prng.below(26)));
-  perform({.kind = EventKind::symlink, .path = path, .node = new_node(), .bytes = target},
-          [&](Event&) -> Status {
-            const Walk parent(fs_, parent_of(path));
-            const Attributes made = FS_TRY(fs_.make_symlink(
-                FS_TRY(parent.ino()), last_component(path), target, {0777, 0, 0, 0, 0}));
-            fs_.forget(made.ino, 1);
-            return {};
-          });
+void Actor::create(Prng& prng, EventKind kind) {
+  Event event{.kind = kind, .path = any_name(prng), .node = new_node()};
+  if (tree().names.contains(event.path)) return;
+  event.mode = 0600 + static_cast<uint32_t>(prng.below(0100));
+  event.opens = prng.chance(2);
+  if (kind == EventKind::symlink) {
+    const uint64_t length = prng.chance(4) ? 1 + prng.below(3000) : 1 + prng.below(40);
+    event.bytes.assign(length, static_cast<char>('a' + prng.below(26)));
+  }
+  operator_.perform(event);
 }
 
 void Actor::link(Prng& prng) {
   const auto from = any(prng, prng.chance(5) ? NodeType::symlink : NodeType::file);
   const std::string path = any_name(prng);
-  if (!from || tree_.names.contains(path)) return;
-  perform({.kind = EventKind::link, .path = *from, .new_path = path, .node = tree_.names.at(*from)},
-          [&](Event&) -> Status {
-            const Walk source(fs_, *from);
-            const Walk parent(fs_, parent_of(path));
-            const Attributes linked =
-                FS_TRY(fs_.link(FS_TRY(source.ino()), FS_TRY(parent.ino()), last_component(path)));
-            fs_.forget(linked.ino, 1);
-            return {};
-          });
+  if (!from || tree().names.contains(path)) return;
+  operator_.perform(
+      {.kind = EventKind::link, .path = *from, .new_path = path, .node = tree().names.at(*from)});
 }
 
 void Actor::unlink(Prng& prng) {
   const auto path = any(prng, prng.chance(4) ? NodeType::symlink : NodeType::file);
-  if (!path) return;
-  perform({.kind = EventKind::unlink, .path = *path}, [&](Event&) -> Status {
-    const Walk parent(fs_, parent_of(*path));
-    return fs_.unlink(FS_TRY(parent.ino()), last_component(*path));
-  });
+  if (path) operator_.perform({.kind = EventKind::unlink, .path = *path});
 }
 
 void Actor::remove_directory(Prng& prng) {
   const auto path = any(prng, NodeType::directory);
   if (!path) return;
-  if (!tree_.empty_directory(*path)) {
-    const Walk parent(fs_, parent_of(*path));
-    const auto ino = parent.ino();
-    if (ino.ok() && !fs_.remove_directory(*ino, last_component(*path)).ok()) return;
-    complain({.kind = EventKind::remove_directory, .path = *path}, "was not empty");
-    return;
-  }
-  perform({.kind = EventKind::remove_directory, .path = *path}, [&](Event&) -> Status {
-    const Walk parent(fs_, parent_of(*path));
-    return fs_.remove_directory(FS_TRY(parent.ino()), last_component(*path));
-  });
+  if (!tree().empty_directory(*path)) return operator_.expect_not_empty(*path);
+  operator_.perform({.kind = EventKind::remove_directory, .path = *path});
 }
 
 void Actor::rename(Prng& prng, bool over_a_file) {
@@ -320,39 +177,28 @@ void Actor::rename(Prng& prng, bool over_a_file) {
   if (!from || (over_a_file && !over)) return;
   const std::string to = over_a_file ? *over : any_name(prng);
   if (to == *from || is_below(to, *from) || is_below(*from, to)) return;
-  const NodeId source = tree_.names.at(*from);
-  const auto target = tree_.names.find(to);
-  const NodeType type = tree_.nodes.at(source).type;
+  const NodeId source = tree().names.at(*from);
+  const auto target = tree().names.find(to);
+  const NodeType type = tree().nodes.at(source).type;
   bool replaces = false;
-  if (target != tree_.names.end()) {
-    const NodeType target_type = tree_.nodes.at(target->second).type;
+  if (target != tree().names.end()) {
+    const NodeType target_type = tree().nodes.at(target->second).type;
     const bool fits = (type == NodeType::directory) == (target_type == NodeType::directory);
-    if (!fits || target->second == source || !tree_.empty_directory(to)) return;
+    if (!fits || target->second == source || !tree().empty_directory(to)) return;
     replaces = type == NodeType::file;
   }
-  perform({.kind = EventKind::rename,
-           .path = *from,
-           .new_path = to,
-           .node = source,
-           .replaces = replaces},
-          [&](Event&) -> Status {
-            const Walk parent(fs_, parent_of(*from));
-            const Walk new_parent(fs_, parent_of(to));
-            return fs_.rename(FS_TRY(parent.ino()), last_component(*from), FS_TRY(new_parent.ino()),
-                              last_component(to), RenameMode::replace);
-          });
+  operator_.perform({.kind = EventKind::rename,
+                     .path = *from,
+                     .new_path = to,
+                     .node = source,
+                     .replaces = replaces});
 }
 
 void Actor::exchange(Prng& prng) {
   const auto one = any(prng);
   const auto two = any(prng);
   if (!one || *one == *two || is_below(*one, *two) || is_below(*two, *one)) return;
-  perform({.kind = EventKind::exchange, .path = *one, .new_path = *two}, [&](Event&) -> Status {
-    const Walk parent(fs_, parent_of(*one));
-    const Walk new_parent(fs_, parent_of(*two));
-    return fs_.rename(FS_TRY(parent.ino()), last_component(*one), FS_TRY(new_parent.ino()),
-                      last_component(*two), RenameMode::exchange);
-  });
+  operator_.perform({.kind = EventKind::exchange, .path = *one, .new_path = *two});
 }
 
 // --- files
@@ -360,154 +206,102 @@ void Actor::exchange(Prng& prng) {
 void Actor::set_mode(Prng& prng) {
   const auto path = any(prng, NodeType::file);
   if (!path) return;
-  const uint32_t mode = 0600 + static_cast<uint32_t>(prng.below(0100));
-  perform({.kind = EventKind::set_mode, .path = *path, .node = tree_.names.at(*path), .mode = mode},
-          [&](Event&) -> Status {
-            const Walk file(fs_, *path);
-            AttributeChange change;
-            change.mode = mode;
-            FS_TRY(fs_.set_attributes(FS_TRY(file.ino()), change));
-            return {};
-          });
+  operator_.perform({.kind = EventKind::set_mode,
+                     .path = *path,
+                     .node = tree().names.at(*path),
+                     .mode = 0600 + static_cast<uint32_t>(prng.below(0100))});
 }
 
 void Actor::truncate(Prng& prng, bool up) {
   const auto path = any(prng, NodeType::file);
   if (!path) return;
-  const NodeId node = tree_.names.at(*path);
-  const uint64_t size = tree_.nodes.at(node).content.size();
+  const NodeId node = tree().names.at(*path);
+  const uint64_t size = tree().nodes.at(node).content.size();
   uint64_t wanted = up ? size + prng.below(5 * kBlockSize) : prng.below(size + 1);
   if (prng.chance(3)) wanted = wanted / kBlockSize * kBlockSize;
   wanted = std::min(wanted, limits_.file_bytes_max);
-  perform({.kind = EventKind::truncate, .path = *path, .node = node, .size = wanted},
-          [&](Event&) -> Status {
-            const Walk file(fs_, *path);
-            AttributeChange change;
-            change.size_bytes = wanted;
-            FS_TRY(fs_.set_attributes(FS_TRY(file.ino()), change));
-            return {};
-          });
+  operator_.perform({.kind = EventKind::truncate, .path = *path, .node = node, .size = wanted});
 }
 
 void Actor::write_path(Prng& prng, ChoiceKind kind) {
   const auto path = any(prng, NodeType::file);
-  if (!path) return create(prng);
-  const NodeId node = tree_.names.at(*path);
-  const uint64_t size = tree_.nodes.at(node).content.size();
-  uint64_t offset = prng.below(size + 2 * kBlockSize);
+  if (!path) return create(prng, EventKind::create);
+  Event event{.kind = EventKind::write, .path = *path, .node = tree().names.at(*path)};
+  const uint64_t size = tree().nodes.at(event.node).content.size();
+  event.offset = prng.below(size + 2 * kBlockSize);
   uint64_t length = 1 + prng.below(prng.chance(3) ? 3 * kBlockSize : 600);
-  bool times_follow = false;
-  if (kind == ChoiceKind::append) offset = size;
+  if (kind == ChoiceKind::append) event.offset = size;
   if (kind == ChoiceKind::write_pages) {  // as the kernel writes back a mapped file
-    offset = offset / kBlockSize * kBlockSize;
+    event.offset = event.offset / kBlockSize * kBlockSize;
     length = (1 + prng.below(3)) * kBlockSize;
-    times_follow = prng.chance(2);
+    event.times_follow = prng.chance(2);
   }
   if (kind == ChoiceKind::write_large) {
-    offset = 0;
+    event.offset = 0;
     length = kLargeBytes;
   }
-  const Walk file(fs_, *path);
-  const auto ino = file.ino();
-  if (!ino.ok()) return complain({.kind = EventKind::write, .path = *path}, ino.error().message());
-  write({node, *ino, 0, false}, *path, offset, length, prng, times_follow);
+  write(std::move(event), length, prng, nullptr);
 }
 
 void Actor::write_open(Prng& prng) {
   if (open_.empty()) return open(prng);
-  const OpenFile& file = open_[prng.below(open_.size())];
-  const uint64_t size = tree_.nodes.at(file.node).content.size();
-  write(file, "(open file)", prng.below(size + kBlockSize), 1 + prng.below(2 * kBlockSize), prng,
-        false);
+  const OpenFile file = open_[prng.below(open_.size())];
+  const uint64_t size = tree().nodes.at(file.node).content.size();
+  write({.kind = EventKind::write,
+         .path = kOpenFile,
+         .node = file.node,
+         .offset = prng.below(size + kBlockSize),
+         .synchronous = file.synchronous},
+        1 + prng.below(2 * kBlockSize), prng, &file);
 }
 
-void Actor::write(const OpenFile& file, const std::string& path, uint64_t offset, uint64_t length,
-                  Prng& prng, bool times_follow) {
-  if (offset >= limits_.file_bytes_max) offset = limits_.file_bytes_max - 1;
-  length = std::min(length, limits_.file_bytes_max - offset);
-  perform({.kind = EventKind::write,
-           .path = path,
-           .node = file.node,
-           .offset = offset,
-           .bytes = random_bytes(prng, length),
-           .synchronous = file.synchronous},
-          [&](Event& event) -> Status {
-            const uint64_t done = FS_TRY(fs_.write(file.ino, file.handle, offset,
-                                                   payload_of(event.bytes), false, times_follow));
-            if (done == 0 || done > length) complain(event, fmt::format("wrote {} bytes", done));
-            event.bytes.resize(std::min(done, length));
-            return {};
-          });
+void Actor::write(Event event, uint64_t length, Prng& prng, const OpenFile* file) {
+  event.offset = std::min(event.offset, limits_.file_bytes_max - 1);
+  event.bytes = random_bytes(prng, std::min(length, limits_.file_bytes_max - event.offset));
+  operator_.perform(std::move(event), file);
 }
 
 void Actor::fsync(Prng& prng) {
-  const bool data_only = prng.chance(2);
+  Event event{.kind = EventKind::fsync, .data_only = prng.chance(2)};
   if (!open_.empty() && prng.chance(2)) {
     const OpenFile file = open_[prng.below(open_.size())];
-    perform({.kind = EventKind::fsync, .path = "(open file)", .node = file.node},
-            [&](Event&) { return fs_.fsync(file.ino, file.handle, data_only); });
+    event.path = kOpenFile;
+    event.node = file.node;
+    operator_.perform(std::move(event), &file);
     return;
   }
   const auto path = any(prng, NodeType::file);
   if (!path) return;
-  perform({.kind = EventKind::fsync, .path = *path, .node = tree_.names.at(*path)},
-          [&](Event&) -> Status {
-            const Walk file(fs_, *path);
-            return fs_.fsync(FS_TRY(file.ino()), 0, data_only);
-          });
-}
-
-void Actor::fsync_directory(Prng& prng) {
-  const std::string path = any_directory(prng);
-  perform({.kind = EventKind::fsync, .path = path}, [&](Event&) -> Status {
-    const Walk directory(fs_, path);
-    return fs_.fsync(FS_TRY(directory.ino()), 0, false);
-  });
-}
-
-void Actor::syncfs() {
-  perform({.kind = EventKind::syncfs}, [&](Event&) { return fs_.sync_all(); });
+  event.path = *path;
+  event.node = tree().names.at(*path);
+  operator_.perform(std::move(event));
 }
 
 void Actor::open(Prng& prng) {
   const auto path = any(prng, NodeType::file);
   if (!path || open_.size() >= kOpenMax) return;
-  const Walk file(fs_, *path);
-  OpenFlags flags;
-  flags.read = flags.write = true;
-  flags.sync = limits_.synchronous_handles && prng.chance(2);
-  const auto ino = file.ino();
-  auto handle = ino.ok() ? fs_.open_file(*ino, flags) : Result<HandleId>(ino.error());
-  if (!handle.ok()) return complain({.path = *path}, "open: " + handle.error().message());
-  open_.push_back({tree_.names.at(*path), *ino, *handle, flags.sync});
+  const auto file = operator_.open(*path, limits_.synchronous_handles && prng.chance(2));
+  if (!file.ok()) return operator_.complain({.path = *path}, "open: " + file.error().message());
+  open_.push_back(*file);
 }
 
 void Actor::close(Prng& prng) {
   if (open_.empty()) return;
   std::swap(open_[prng.below(open_.size())], open_.back());
-  const OpenFile& file = open_.back();
-  const Status status = fs_.flush(file.ino, file.handle);
-  if (!status.ok()) complain({.path = "(open file)"}, "close: " + status.error().message());
-  fs_.release(file.handle);
+  const Status status = operator_.close(open_.back());
+  if (!status.ok()) {
+    operator_.complain({.path = kOpenFile}, "close: " + status.error().message());
+  }
   open_.pop_back();
 }
 
 void Actor::close_all() {
-  for (const OpenFile& file : open_) fs_.release(file.handle);
+  for (const OpenFile& file : open_) (void)operator_.close(file).ok();
   open_.clear();
 }
 
 void Actor::read(Prng& prng) {
-  const auto path = any(prng, NodeType::file);
-  if (!path) return;
-  const Walk file(fs_, *path);
-  const auto ino = file.ino();
-  if (!ino.ok()) return complain({.path = *path}, "lookup: " + ino.error().message());
-  const std::string& expected = tree_.nodes.at(tree_.names.at(*path)).content;
-  std::string found;
-  const auto done = read_file(fs_, *ino, expected.size() + 100, found);
-  if (!done.ok()) return complain({.path = *path}, "read: " + done.error().message());
-  if (found != expected) complain({.path = *path}, "read what was not written");
+  if (const auto path = any(prng, NodeType::file)) operator_.compare_contents(*path);
 }
 
 }  // namespace stablefs::sim

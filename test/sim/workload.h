@@ -10,6 +10,7 @@
 #include "base/prng.h"
 #include "fs/file_system.h"
 #include "sim/camera.h"
+#include "sim/operator.h"
 #include "sim/oracle.h"
 #include "sim/tree.h"
 
@@ -68,34 +69,17 @@ class Actor {
 
   void step(const Choice& choice);
   void close_all();
-  const std::string& complaint() const { return complaint_; }  // what no filesystem may do
-  const Tree& tree() const { return tree_; }
+  const std::string& complaint() const { return operator_.complaint(); }
 
  private:
-  struct OpenFile {
-    NodeId node;
-    Ino ino;
-    HandleId handle;
-    bool synchronous;
-  };
-  // An inode found by its path; gives the lookups back.
-  class Walk;
-
-  // Does it, and keeps the books.
-  template <class Call>
-  bool perform(Event event, Call call);
-  void complain(const Event& event, const std::string& what);
-
+  const Tree& tree() const { return operator_.tree(); }
   std::string any_directory(Prng& prng) const;  // with "/" at its end
   std::string any_name(Prng& prng) const;
   std::optional<std::string> any(Prng& prng, NodeType type) const;
   std::optional<std::string> any(Prng& prng) const;
   NodeId new_node() { return (thread_ + 1) * (uint64_t{1} << 32) + ++created_; }
-  std::string random_bytes(Prng& prng, uint64_t length);
 
-  void create(Prng& prng);
-  void make_directory(Prng& prng);
-  void make_symlink(Prng& prng);
+  void create(Prng& prng, EventKind kind);
   void link(Prng& prng);
   void unlink(Prng& prng);
   void remove_directory(Prng& prng);
@@ -105,26 +89,21 @@ class Actor {
   void truncate(Prng& prng, bool up);
   void write_path(Prng& prng, ChoiceKind kind);
   void write_open(Prng& prng);
-  void write(const OpenFile& file, const std::string& path, uint64_t offset, uint64_t length,
-             Prng& prng, bool times_follow);
+  void write(Event event, uint64_t length, Prng& prng, const OpenFile* file);
   void fsync(Prng& prng);
-  void fsync_directory(Prng& prng);
-  void syncfs();
   void open(Prng& prng);
   void close(Prng& prng);
   void read(Prng& prng);
 
-  FileSystem& fs_;
   const uint64_t thread_;
   const std::string prefix_;
-  Tree tree_;
-  EventLog& log_;
-  uint64_t& time_;
-  Camera& camera_;
   const ActorLimits limits_;
+  Operator operator_;
   std::vector<OpenFile> open_;
   uint64_t created_ = 0;
-  std::string complaint_;
 };
+
+// Never a zero byte: holes stand out.
+std::string random_bytes(Prng& prng, uint64_t length);
 
 }  // namespace stablefs::sim

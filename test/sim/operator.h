@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Carries out events on a mounted filesystem and keeps the books: the log for the judge, and the
+// tree as it should be now.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "fs/file_system.h"
+#include "sim/oracle.h"
+#include "sim/tree.h"
+
+namespace stablefs::sim {
+
+struct OpenFile {
+  NodeId node = 0;
+  Ino ino;
+  HandleId handle = 0;
+  bool synchronous = false;
+};
+
+class Operator {
+ public:
+  // `time` moves with every call and reply and may be shared, `log` is this one's own.
+  // `on_promise` is called when something has just been promised to be durable.
+  Operator(FileSystem& fs, const Tree& tree, EventLog& log, uint64_t& time,
+           std::function<void()> on_promise)
+      : fs_(fs), tree_(tree), log_(log), time_(time), on_promise_(std::move(on_promise)) {}
+
+  // False: it failed for want of space. With `file`, through that open file instead of the path.
+  bool perform(Event event, const OpenFile* file = nullptr);
+  Result<OpenFile> open(const std::string& path, bool synchronous);
+  Status close(const OpenFile& file);
+  // What must fail, and does.
+  void expect_not_empty(const std::string& directory);
+  void compare_contents(const std::string& path);
+
+  const Tree& tree() const { return tree_; }
+  const std::string& complaint() const { return complaint_; }  // what no filesystem may do
+  void complain(const Event& event, const std::string& what);
+
+ private:
+  Status execute(Event& event, const OpenFile* file);
+  Status execute_on_names(const Event& event);
+  Status create(const Event& event);
+  Status rename(const Event& event, RenameMode mode);
+  Status write(Event& event, const OpenFile* file);
+  Status change(const Event& event, const AttributeChange& change);
+
+  FileSystem& fs_;
+  Tree tree_;
+  EventLog& log_;
+  uint64_t& time_;
+  const std::function<void()> on_promise_;
+  std::string complaint_;
+};
+
+}  // namespace stablefs::sim
