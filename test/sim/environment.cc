@@ -58,7 +58,7 @@ MemoryImage make_image(bool tight) {
   FS_ASSERT(fs->close().ok());
   fs.reset();
   // Blocks of zeros need not be kept: images stay small.
-  MemoryImage image = device.durable_image();
+  MemoryImage image = device.image();
   std::vector<Lba> zeros;
   image.for_each_populated({Lba(0), image.block_count()}, [&](Lba lba) {
     if (*image.page(lba) == MemoryImage::Page{}) zeros.push_back(lba);

@@ -9,6 +9,7 @@
 #include "base/scheduler.h"
 #include "sim/camera.h"
 #include "sim/crash_states.h"
+#include "sim/lazy_device.h"
 #include "sim/observe.h"
 #include "sim/operator.h"
 #include "sim/watch_device.h"
@@ -80,6 +81,8 @@ const std::vector<Letter>& persistence_points() {
   static const std::vector<Letter> letters = {
       letter("fsync a directory", EventKind::fsync, "/"),
       letter("fsync the file", EventKind::fsync, kFile),
+      letter("fsync the other file", EventKind::fsync, kOther),
+      letter("fsync the new file", EventKind::fsync, kNew),
       letter("sync", EventKind::syncfs, ""),
       letter("unmount", EventKind::nothing, ""),
   };
@@ -134,7 +137,8 @@ class SmallRun {
 
   SmallReport run(const SmallWorkload& workload) {
     {
-      WatchDevice watch(device_);
+      LazyDevice lazy(device_, clock_, 1, workload.eager ? 1 : 0);
+      WatchDevice watch(lazy);
       auto fs = mount(watch, clock_, logger_, workload.eager);
       ++time_;
       watch.on_event = [this](const DeviceRequest& request, bool completed) {
@@ -259,7 +263,7 @@ Exhaustive::Exhaustive(const Environment& environment) : start_(environment.imag
     FS_ASSERT(op.complaint().empty());
     FS_ASSERT(fs->close().ok());
     fs.reset();
-    start_ = device.durable_image();
+    start_ = device.image();
     Recovery recovery(clock, 1, false);
     tree_ = recovery.recover(start_).tree;
   });
@@ -277,7 +281,9 @@ Exhaustive::Exhaustive(const Environment& environment) : start_(environment.imag
 }
 
 SmallReport Exhaustive::run(const SmallWorkload& workload) const {
-  Scheduler scheduler(1);
+  uint64_t seed = workload.persistence;
+  for (const uint64_t n : workload.operations) seed = mix(seed, n);
+  Scheduler scheduler(workload.eager ? seed : 1);
   SmallReport report;
   scheduler.run([&] {
     SmallRun run(start_, tree_);

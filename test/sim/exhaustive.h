@@ -16,7 +16,7 @@ namespace stablefs::sim {
 struct SmallWorkload {
   std::vector<uint64_t> operations;  // numbers in the alphabet
   uint64_t persistence = 0;
-  bool eager = false;  // dirty pages are written back at once
+  bool eager = false;  // dirty pages are written back at once, to a slow device
 
   std::string text() const;
 };

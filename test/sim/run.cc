@@ -12,6 +12,7 @@
 #include "base/sync.h"
 #include "device/verifying_device.h"
 #include "fs/file_system_impl.h"
+#include "sim/lazy_device.h"
 #include "sim/observe.h"
 #include "sim/watch_device.h"
 #include "sim/workload.h"
@@ -28,7 +29,8 @@ struct Setup {
   uint64_t steps;
   bool tight;
   bool asynchronous;
-  uint64_t linger_max;  // scheduling points that the device lets pass between requests
+  uint64_t put_off_one_in;  // writes
+  uint64_t linger_max;      // scheduling points that the device lets pass between requests
   FileSystemOptions options;
 
   explicit Setup(Prng& prng) {
@@ -39,6 +41,7 @@ struct Setup {
     steps = (10 + prng.below(60)) / threads;
     tight = prng.chance(2);
     asynchronous = !prng.chance(4);
+    put_off_one_in = prng.chance(2) ? 0 : 1 + prng.below(3);
     linger_max = asynchronous && !prng.chance(3) ? 1 + prng.below(40) : 0;
     options.writeback_delay_ns = kDelays[prng.below(std::size(kDelays))];
     options.commit_interval_ns = kIntervals[prng.below(std::size(kIntervals))];
@@ -131,7 +134,8 @@ void Simulation::run_phase() {
                  .every_policy = options_.dense});
   Ending ending = Ending::kill;
   {
-    WatchDevice watch(*device_);
+    LazyDevice lazy(*device_, clock_, prng_.next(), setup_.put_off_one_in);
+    WatchDevice watch(lazy);
     watch.on_event = [&camera](const DeviceRequest&, bool) { camera.on_event(); };
     Prng lingering(prng_.next());
     if (setup_.linger_max != 0) {
