@@ -135,6 +135,7 @@ class FileImpl final : public FileData {
   Status commit(OrderedIo& io, Outcome& outcome);
   Verdict judge(const OrderedIo& io) FS_REQUIRES(mutex_);
   uint64_t disk_size_after(const OrderedIo& io) FS_REQUIRES(mutex_);
+  bool rewritten_since_seal(uint64_t block) FS_REQUIRES(mutex_);
   void disk_size_moved(uint64_t disk_size_bytes) FS_REQUIRES(mutex_);
   void fail(OrderedIo& io, Outcome& outcome);
   void report_loss(const OrderedIo& io);
@@ -170,7 +171,8 @@ class FileImpl final : public FileData {
   SpaceReservation promised_ FS_GUARDED_BY(mutex_);
   uint64_t size_ FS_GUARDED_BY(mutex_) = 0;
   uint64_t disk_size_ FS_GUARDED_BY(mutex_) = 0;
-  uint64_t stamp_ FS_GUARDED_BY(mutex_) = 0;  // of the last write
+  uint64_t stamp_ FS_GUARDED_BY(mutex_) = 0;            // of the last write
+  uint64_t cut_from_ FS_GUARDED_BY(mutex_) = kNoLimit;  // block from which a shrink drops pages
   uint64_t shrinks_begun_ FS_GUARDED_BY(mutex_) = 0;
   uint64_t shrinks_ended_ FS_GUARDED_BY(mutex_) = 0;  // committed, or failed
   Lba goal_ FS_GUARDED_BY(mutex_);                    // where the next blocks would be well placed

@@ -98,6 +98,7 @@ Status FileImpl::cut_off(uint64_t size_bytes, Timestamp now, uint64_t& free_from
     zero_in_cache(size_bytes);
     tail_.erase(free_from, kNoLimit);
     remove_pages(free_from);
+    cut_from_ = kNoLimit;
   }
   if (!status.ok()) return status;
   return commit_size(size_bytes, now, free_from);
@@ -186,6 +187,7 @@ Status FileImpl::cancel_from(uint64_t first_block) {
   std::vector<OrderedIo*> ended;
   {
     MutexLock lock(mutex_);
+    cut_from_ = first_block;
     for (auto at = ordered_.lower_bound(first_block); at != ordered_.end(); ++at) {
       at->second->cancelled = true;
       if (held_.erase(at->first) != 0) ended.push_back(at->second.get());
@@ -243,6 +245,7 @@ Status FileImpl::remove_all() {
       MutexLock lock(mutex_);
       tail_.clear();
       remove_pages(0);
+      cut_from_ = kNoLimit;
     }
     return free_chain(0, {});
   }();

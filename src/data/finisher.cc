@@ -111,7 +111,7 @@ Status FileImpl::commit(OrderedIo& io, Outcome& outcome) {
   // The size may have moved on since it was judged. A last block that was not written again is
   // complete whatever comes behind it: it is zero there.
   const uint64_t last = io.extent.end_block() - 1;
-  if (pages_.state(last) == PageState::writeback) tail_.erase(last, last + 1);
+  if (!rewritten_since_seal(last)) tail_.erase(last, last + 1);
   disk_size_moved(disk_size);
   end_pages(io, PageEvent::write_done, outcome);
   return {};
@@ -137,10 +137,15 @@ uint64_t FileImpl::disk_size_after(const OrderedIo& io) {
   }
   // The last block has grown since it was sealed: what was added has not arrived.
   const uint64_t end = io.end_bytes();
-  const bool grown = end % kBlockSize != 0 && size_ > end &&
-                     pages_.state(io.extent.end_block() - 1) == PageState::writeback_dirty;
+  const bool grown =
+      end % kBlockSize != 0 && size_ > end && rewritten_since_seal(io.extent.end_block() - 1);
   if (grown) size = std::min(size, end);
   return std::max(size, disk_size_);
+}
+
+// Perhaps: what a truncation in progress has dropped leaves no trace.
+bool FileImpl::rewritten_since_seal(uint64_t block) {
+  return pages_.state(block) != PageState::writeback || block >= cut_from_;
 }
 
 void FileImpl::disk_size_moved(uint64_t disk_size_bytes) {

@@ -31,9 +31,10 @@ constexpr size_t kFailuresMax = 3;
 
 // Each of these found a bug once.
 constexpr uint64_t kRegressionSeeds[] = {
-    3,    // fsync of a clean file left other threads' operations behind
-    33,   // a truncation left extents beyond the end of the file
-    265,  // syncfs beside a truncation: neither the data nor the truncation was durable
+    3,       53,        // fsync of a clean file left other threads' operations behind
+    593,     662, 698,  // a truncation left extents beyond the end of the file
+    486,      // syncfs beside a truncation: neither the data nor the truncation was durable
+    7005389,  // a truncation in progress: the size covered bytes it had dropped
 };
 
 uint64_t number_from(const char* variable, uint64_t otherwise) {
