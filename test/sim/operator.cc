@@ -67,7 +67,10 @@ bool Operator::perform(Event event, const OpenFile* file) {
   Event& done = log_[index];
   const Status status = execute(done, file);
   if (!status.ok()) {
-    if (status.error().code() != ErrorCode::no_space) complain(done, status.error().message());
+    const ErrorCode code = status.error().code();
+    const bool expected = code == ErrorCode::no_space ||
+                          (done.foreign && code == ErrorCode::stale_inode);  // just removed
+    if (!expected) complain(done, status.error().message());
     done.kind = EventKind::nothing;
     done.synchronous = false;
   }
@@ -153,8 +156,14 @@ Status Operator::create(const Event& event) {
     file.mode |= S_IFREG;
     made = FS_TRY(fs_.make_node(at, name, file));
   }
+  created_[event.node] = made.ino;
   fs_.forget(made.ino, 1);
   return {};
+}
+
+Ino Operator::ino_of(NodeId node) const {
+  const auto found = created_.find(node);
+  return found != created_.end() ? found->second : Ino(node);
 }
 
 Status Operator::rename(const Event& event, RenameMode mode) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 
 #include "fs/file_system.h"
@@ -36,6 +37,7 @@ class Operator {
   void compare_contents(const std::string& path);
 
   const Tree& tree() const { return tree_; }
+  Ino ino_of(NodeId node) const;
   const std::string& complaint() const { return complaint_; }  // what no filesystem may do
   void complain(const Event& event, const std::string& what);
 
@@ -52,6 +54,7 @@ class Operator {
   EventLog& log_;
   uint64_t& time_;
   const std::function<void()> on_promise_;
+  std::map<NodeId, Ino> created_;
   std::string complaint_;
 };
 

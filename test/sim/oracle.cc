@@ -47,7 +47,9 @@ History::Limits History::limits(const Cut& cut) const {
         uint64_t answered = 0;
         for (const Event& other : logs_[j]) answered += other.replied < event.invoked;
         limits.floor[j] = std::max(limits.floor[j], answered);
-        if (event.kind == EventKind::syncfs && answered > 0) limits.sync[j][answered - 1] = true;
+        if (answered == 0) continue;
+        if (event.kind == EventKind::syncfs) limits.sync[j][answered - 1].insert(0);
+        if (event.foreign) limits.sync[j][answered - 1].insert(event.node);
       }
     }
   }
@@ -160,9 +162,11 @@ std::optional<std::string> History::judge_file(uint64_t thread, const Limits& li
       if (event.synchronous && n < limits.floor[thread]) file.sync();
     }
     if (mine && event.kind == EventKind::truncate) file.truncate(event.size);
-    if (mine && event.kind == EventKind::fsync && n < limits.floor[thread]) file.sync();
+    const bool synced = event.kind == EventKind::fsync && n < limits.floor[thread];
+    if (mine && synced) file.sync();
     if (mine && event.kind == EventKind::rename && event.replaces) file.sync();
-    if (limits.sync[thread][n]) file.sync();
+    const std::set<NodeId>& durable = limits.sync[thread][n];
+    if (durable.contains(0) || durable.contains(node)) file.sync();
   }
   return file.judge(content, last_visible);
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,9 +45,10 @@ class History {
     int64_t last_visible = -1;  // number of an event that is seen for certain
   };
   struct Limits {
-    std::vector<uint64_t> floor;          // per thread: events before this one have happened
-    std::vector<uint64_t> called;         // per thread: events that had been called
-    std::vector<std::vector<bool>> sync;  // per thread and event: all its data so far is durable
+    std::vector<uint64_t> floor;   // per thread: events before this one have happened
+    std::vector<uint64_t> called;  // per thread: events that had been called
+    // Per thread and event: the files (0: all) whose data up to it is durable.
+    std::vector<std::vector<std::set<NodeId>>> sync;
   };
   Limits limits(const Cut& cut) const;
   std::vector<Candidate> candidates(uint64_t thread, const Limits& limits, const Tree& part,

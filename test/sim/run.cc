@@ -27,6 +27,7 @@ struct Setup {
   uint64_t threads;
   uint64_t phases;
   uint64_t steps;
+  Profile profile;
   bool tight;
   bool asynchronous;
   uint64_t put_off_one_in;  // writes
@@ -39,6 +40,7 @@ struct Setup {
     threads = 1 + prng.below(3);
     phases = 1 + prng.below(3);
     steps = (10 + prng.below(60)) / threads;
+    profile = static_cast<Profile>(prng.below(3));
     tight = prng.chance(2);
     asynchronous = !prng.chance(4);
     put_off_one_in = prng.chance(2) ? 0 : 1 + prng.below(3);
@@ -115,7 +117,7 @@ void Simulation::run() {
 
 std::vector<Choice> Simulation::choices() {
   Prng prng(prng_.next());
-  std::vector<Choice> drawn = draw_choices(prng, setup_.steps);
+  std::vector<Choice> drawn = draw_choices(prng, setup_.profile, setup_.steps);
   std::vector<Choice> kept;
   for (const Choice& choice : drawn) {
     const uint64_t number = report_.choices++;
@@ -181,8 +183,10 @@ void Simulation::act(FileSystem& fs, Camera& camera) {
   std::deque<Actor> actors;
   std::vector<Thread> threads;
   for (uint64_t i = 0; i < setup_.threads; ++i) {
-    Actor& actor =
-        actors.emplace_back(fs, i, history_.base(i), history_.logs()[i], time_, camera, limits);
+    actors.emplace_back(fs, i, history_.base(i), history_.logs()[i], time_, camera, limits);
+  }
+  for (Actor& actor : actors) actor.meet(actors);
+  for (Actor& actor : actors) {
     threads.emplace_back("actor", [&actor, list = choices()] {
       for (const Choice& choice : list) actor.step(choice);
       actor.close_all();

@@ -21,7 +21,7 @@ using namespace stablefs::sim;
 namespace {
 
 constexpr uint64_t kShards = 4;
-constexpr uint64_t kSeedsDefault = 1400;
+constexpr uint64_t kSeedsDefault = 1200;
 constexpr uint64_t kSeedsAsked = 1000;  // with fewer, nothing is asked of the number of states
 constexpr uint64_t kStatesAsked = 20'000;
 constexpr uint64_t kSeedStride = 1'000'000;  // seeds of one STABLEFS_SEED

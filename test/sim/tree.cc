@@ -32,6 +32,7 @@ std::string Event::text() const {
   if (kind == EventKind::truncate) text += fmt::format(" to {}", size);
   if (kind == EventKind::set_mode) text += fmt::format(" {:o}", mode);
   if (synchronous) text += " synchronous";
+  if (foreign) text += " (of another thread)";
   if (replaces) text += " (replaces)";
   return text + fmt::format(" (node {})", node);
 }

@@ -55,6 +55,7 @@ struct Event {
   std::string bytes{};        // write: the data; symlink: the target
   bool synchronous = false;   // write: as if an fsync followed
   bool data_only = false;     // fsync
+  bool foreign = false;       // fsync: of another thread's file
   bool times_follow = false;  // write: the kernel writes back
   bool opens = false;         // create
   bool replaces = false;      // rename: over an existing file

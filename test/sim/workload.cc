@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 
 #include "base/scheduler.h"
 
@@ -16,21 +15,23 @@ constexpr uint64_t kOpenMax = 3;
 constexpr const char* kOpenFile = "(open file)";
 constexpr uint64_t kLargeBytes = 33 * kBlockSize;
 
-constexpr uint64_t kWeights[] = {
-#define STABLEFS_SIM_CHOICE(name, weight) weight,
+constexpr uint64_t kWeights[][3] = {
+#define STABLEFS_SIM_CHOICE(name, all, data, names) {all, data, names},
     STABLEFS_SIM_CHOICES(STABLEFS_SIM_CHOICE)
 #undef STABLEFS_SIM_CHOICE
 };
 
 }  // namespace
 
-std::vector<Choice> draw_choices(Prng& prng, uint64_t count) {
-  const uint64_t sum = std::accumulate(std::begin(kWeights), std::end(kWeights), uint64_t{0});
+std::vector<Choice> draw_choices(Prng& prng, Profile profile, uint64_t count) {
+  const auto column = static_cast<size_t>(profile);
+  uint64_t sum = 0;
+  for (const auto& weights : kWeights) sum += weights[column];
   std::vector<Choice> choices;
   for (uint64_t i = 0; i < count; ++i) {
     uint64_t left = prng.below(sum);
     size_t kind = 0;
-    while (left >= kWeights[kind]) left -= kWeights[kind++];
+    while (left >= kWeights[kind][column]) left -= kWeights[kind++][column];
     choices.push_back({static_cast<ChoiceKind>(kind), prng.next()});
   }
   return choices;
@@ -79,6 +80,8 @@ void Actor::step(const Choice& choice) {
       return write_open(prng);
     case ChoiceKind::fsync:
       return fsync(prng);
+    case ChoiceKind::fsync_other:
+      return fsync_other(prng);
     case ChoiceKind::fsync_directory:
       (void)operator_.perform({.kind = EventKind::fsync, .path = any_directory(prng)});
       return;
@@ -275,6 +278,22 @@ void Actor::fsync(Prng& prng) {
   event.path = *path;
   event.node = tree().names.at(*path);
   operator_.perform(std::move(event));
+}
+
+// A file of another thread, which may be busy with it, or have just removed it.
+void Actor::fsync_other(Prng& prng) {
+  const Actor& other = (*everybody_)[prng.below(everybody_->size())];
+  const auto path = other.any(prng, NodeType::file);
+  if (!path || &other == this) return;
+  OpenFile file;
+  file.node = other.tree().names.at(*path);
+  file.ino = other.operator_.ino_of(file.node);
+  operator_.perform({.kind = EventKind::fsync,
+                     .path = *path,
+                     .node = file.node,
+                     .data_only = prng.chance(2),
+                     .foreign = true},
+                    &file);
 }
 
 void Actor::open(Prng& prng) {

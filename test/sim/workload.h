@@ -3,6 +3,7 @@
 // operations of as its files stand when their turn comes. Any choice may be left out.
 #pragma once
 
+#include <deque>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,45 +17,49 @@
 
 namespace stablefs::sim {
 
-// A new kind (fallocate, punch, direct writes, ...) goes into this list, with its weight, into
+// A new kind (fallocate, punch, direct writes, ...) goes into this list, with its weights, into
 // Actor::step, and, when the contract says something new about it, into Tree::apply and FileModel.
+// Weights: of everything, mostly of data, mostly of names.
 #define STABLEFS_SIM_CHOICES(X) \
-  X(create, 8)                  \
-  X(make_directory, 4)          \
-  X(symlink, 3)                 \
-  X(link, 4)                    \
-  X(unlink, 6)                  \
-  X(remove_directory, 3)        \
-  X(rename, 7)                  \
-  X(rename_over, 6)             \
-  X(exchange, 2)                \
-  X(set_mode, 2)                \
-  X(truncate_down, 5)           \
-  X(truncate_up, 3)             \
-  X(write_odd, 14)              \
-  X(append, 8)                  \
-  X(write_pages, 8)             \
-  X(write_large, 1)             \
-  X(write_open, 4)              \
-  X(fsync, 8)                   \
-  X(fsync_directory, 2)         \
-  X(syncfs, 2)                  \
-  X(open, 3)                    \
-  X(close, 3)                   \
-  X(read, 4)                    \
-  X(pause, 4)
+  X(create, 8, 2, 10)           \
+  X(make_directory, 4, 0, 6)    \
+  X(symlink, 3, 0, 4)           \
+  X(link, 4, 1, 8)              \
+  X(unlink, 6, 1, 8)            \
+  X(remove_directory, 3, 0, 5)  \
+  X(rename, 7, 1, 10)           \
+  X(rename_over, 6, 2, 8)       \
+  X(exchange, 2, 0, 4)          \
+  X(set_mode, 2, 1, 3)          \
+  X(truncate_down, 5, 12, 1)    \
+  X(truncate_up, 3, 4, 1)       \
+  X(write_odd, 14, 14, 2)       \
+  X(append, 8, 14, 2)           \
+  X(write_pages, 8, 8, 1)       \
+  X(write_large, 1, 1, 0)       \
+  X(write_open, 4, 2, 1)        \
+  X(fsync, 8, 3, 5)             \
+  X(fsync_other, 3, 4, 3)       \
+  X(fsync_directory, 2, 5, 4)   \
+  X(syncfs, 2, 3, 2)            \
+  X(open, 3, 1, 2)              \
+  X(close, 3, 1, 2)             \
+  X(read, 4, 4, 1)              \
+  X(pause, 4, 3, 4)
 
 enum class ChoiceKind : uint8_t {
-#define STABLEFS_SIM_CHOICE(name, weight) name,
+#define STABLEFS_SIM_CHOICE(name, all, data, names) name,
   STABLEFS_SIM_CHOICES(STABLEFS_SIM_CHOICE)
 #undef STABLEFS_SIM_CHOICE
 };
+
+enum class Profile : uint8_t { all, data, names };
 
 struct Choice {
   ChoiceKind kind;
   uint64_t seed;  // of everything else that is chosen
 };
-std::vector<Choice> draw_choices(Prng& prng, uint64_t count);
+std::vector<Choice> draw_choices(Prng& prng, Profile profile, uint64_t count);
 
 struct ActorLimits {
   uint64_t file_bytes_max = 40 * kBlockSize;
@@ -67,6 +72,8 @@ class Actor {
   Actor(FileSystem& fs, uint64_t thread, const Tree& tree, EventLog& log, uint64_t& time,
         Camera& camera, const ActorLimits& limits);
 
+  // All actors of the run, this one too.
+  void meet(const std::deque<Actor>& everybody) { everybody_ = &everybody; }
   void step(const Choice& choice);
   void close_all();
   const std::string& complaint() const { return operator_.complaint(); }
@@ -91,6 +98,7 @@ class Actor {
   void write_open(Prng& prng);
   void write(Event event, uint64_t length, Prng& prng, const OpenFile* file);
   void fsync(Prng& prng);
+  void fsync_other(Prng& prng);
   void open(Prng& prng);
   void close(Prng& prng);
   void read(Prng& prng);
@@ -99,6 +107,7 @@ class Actor {
   const std::string prefix_;
   const ActorLimits limits_;
   Operator operator_;
+  const std::deque<Actor>* everybody_ = nullptr;
   std::vector<OpenFile> open_;
   uint64_t created_ = 0;
 };
