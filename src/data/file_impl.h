@@ -120,6 +120,7 @@ class FileImpl final : public FileData {
   OrderedIo& split(OrderedIo& io, uint64_t blocks);
   void guard(OrderedIo& io);
   void submit_io(OrderedIo& io, uint64_t skip_blocks);
+  Status write_back_counted();
   Status wait_committed(uint64_t first_block, uint64_t stamp, uint64_t owned_from);
   Status wait_ordered(uint64_t first_block);
 
@@ -147,6 +148,7 @@ class FileImpl final : public FileData {
   void release(RangeTicket& ticket);
   Status shrink(uint64_t size_bytes, Timestamp now);
   Status cut_off(uint64_t size_bytes, Timestamp now, uint64_t& free_from);
+  Status write_back_below(uint64_t end_block, uint64_t owned_from);
   Status wait_for_shrinks();
   Status grow(uint64_t size_bytes, Timestamp now, uint64_t owned_from);
   Status commit_size(uint64_t size_bytes, Timestamp now, uint64_t& free_from);
@@ -173,6 +175,7 @@ class FileImpl final : public FileData {
   uint64_t disk_size_ FS_GUARDED_BY(mutex_) = 0;
   uint64_t stamp_ FS_GUARDED_BY(mutex_) = 0;            // of the last write
   uint64_t cut_from_ FS_GUARDED_BY(mutex_) = kNoLimit;  // block from which a shrink drops pages
+  uint64_t write_backs_ FS_GUARDED_BY(mutex_) = 0;      // calls in progress
   uint64_t shrinks_begun_ FS_GUARDED_BY(mutex_) = 0;
   uint64_t shrinks_ended_ FS_GUARDED_BY(mutex_) = 0;  // committed, or failed
   Lba goal_ FS_GUARDED_BY(mutex_);                    // where the next blocks would be well placed

@@ -92,6 +92,7 @@ Status FileImpl::shrink(uint64_t size_bytes, Timestamp now) {
 Status FileImpl::cut_off(uint64_t size_bytes, Timestamp now, uint64_t& free_from) {
   Status status = cancel_from(free_from);
   if (status.ok()) status = wait_ordered(size_bytes / kBlockSize);
+  if (status.ok()) status = write_back_below(free_from, size_bytes / kBlockSize);
   {
     MutexLock lock(mutex_);
     size_ = size_bytes;
@@ -102,6 +103,25 @@ Status FileImpl::cut_off(uint64_t size_bytes, Timestamp now, uint64_t& free_from
   }
   if (!status.ok()) return status;
   return commit_size(size_bytes, now, free_from);
+}
+
+// A sync beside us may have waited for pages that we dropped: it was promised the size they gave
+// the file, as far as we leave it. Blocks below that never arrived would hold our size on disk
+// back.
+Status FileImpl::write_back_below(uint64_t end_block, uint64_t owned_from) {
+  while (true) {
+    const uint64_t seen = context_.progress(schedule);
+    finish_completed();
+    uint64_t lowest = end_block;
+    {
+      MutexLock lock(mutex_);
+      if (write_backs_ != 0) lowest = tail_.lowest().value_or(end_block);
+      if (lowest >= end_block) return {};
+      if (!kUncommittedStates.has(pages_.state(lowest))) return {};  // lost, and told elsewhere
+    }
+    if (submit_range(lowest, end_block, kNoLimit, owned_from).any) continue;
+    FS_TRY(context_.wait(schedule, seen));
+  }
 }
 
 // Until a truncation is committed, what it has dropped is neither on the device nor cut off.

@@ -206,6 +206,17 @@ void FileImpl::submit_io(OrderedIo& io, uint64_t skip_blocks) {
 // --- waiting
 
 Status FileImpl::write_back() {
+  {
+    MutexLock lock(mutex_);
+    ++write_backs_;
+  }
+  const Status status = write_back_counted();
+  MutexLock lock(mutex_);
+  --write_backs_;
+  return status;
+}
+
+Status FileImpl::write_back_counted() {
   uint64_t stamp = 0;
   bool uncommitted = false;
   {

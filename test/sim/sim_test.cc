@@ -31,10 +31,15 @@ constexpr size_t kFailuresMax = 3;
 
 // Each of these found a bug once.
 constexpr uint64_t kRegressionSeeds[] = {
-    3,       53,        // fsync of a clean file left other threads' operations behind
-    593,     662, 698,  // a truncation left extents beyond the end of the file
-    486,      // syncfs beside a truncation: neither the data nor the truncation was durable
-    7005389,  // a truncation in progress: the size covered bytes it had dropped
+    6,       10,
+    11,  // fsync of a clean file left other threads' operations behind
+    15,      229,
+    267,  // a truncation left extents beyond the end of the file
+    412,     523,
+    846,  // syncfs beside a truncation: neither the data nor the truncation was durable
+    229,     7005389,  // a truncation in progress: the size covered bytes it had dropped
+    9001323, 9005025,
+    9007846,  // sync beside a truncation: the size was held back by a hole
 };
 
 uint64_t number_from(const char* variable, uint64_t otherwise) {
