@@ -73,7 +73,11 @@ Result<uint64_t> FileSystemImpl::write(Ino ino, HandleId handle, uint64_t offset
       options_.cache == CacheMode::daemon || (file.open && file.open->flags.direct);
   const bool synchronous = file.open && (file.open->flags.sync || file.open->flags.data_sync);
   if (past_the_kernel_cache && synchronous) {
-    FS_TRY(sync_inode(inode, !file.open->flags.sync));
+    const Status synced = sync_inode(inode, !file.open->flags.sync);
+    if (!synced.ok()) {
+      file.open->note_told(*health_);
+      return synced.error();
+    }
   }
   return done_bytes;
 }
@@ -127,9 +131,9 @@ Status FileSystemImpl::fsync(Ino ino, HandleId handle, bool data_only) {
   const FileUse file = FS_TRY(use_file(ino, handle));
   const Status synced = sync_inode(file.inode(), data_only);
   // An error of this very call is in the count too: it is told once, by what is returned now.
-  const Status earlier = file.open->report_errors();
-  if (!health_->allows(Activity::commit)) (void)file.open->report_halt().ok();
-  return synced.ok() ? earlier : synced;
+  if (synced.ok()) return file.open->report_errors();
+  file.open->note_told(*health_);
+  return synced;
 }
 
 Result<uint64_t> FileSystemImpl::seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) {

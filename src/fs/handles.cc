@@ -33,6 +33,11 @@ Status OpenFile::report_halt() {
   return ErrorCode::shut_down;
 }
 
+void OpenFile::note_told(const Health& health) {
+  (void)report_errors().ok();
+  if (!health.allows(Activity::commit)) (void)report_halt().ok();
+}
+
 HandleId HandleTable::add(std::shared_ptr<OpenFile> file) {
   const HandleId handle = next_.fetch_add(1);
   Shard& shard = shard_of(handle);

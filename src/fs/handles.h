@@ -27,6 +27,8 @@ class OpenFile {
   // shut_down when nothing can be committed any more and this open file, which is older than that,
   // has not been told of it; once.
   Status report_halt();
+  // An error was returned that tells of all there was until now.
+  void note_told(const Health& health);
 
   const ContentsUse use;
   const OpenFlags flags;

@@ -102,7 +102,8 @@ struct HealthOptions {
   ErrorPolicy policy = ErrorPolicy::remount_read_only;
   Clock* clock = nullptr;
   Logger* logger = nullptr;
-  std::function<void()> on_abort{};  // once, on entering `aborted`: any thread, no lock held
+  // Once, on entering `aborted`, by any thread, perhaps under locks: to tell somebody, no more.
+  std::function<void()> on_abort{};
 };
 
 class Health {

@@ -143,6 +143,22 @@ TEST_CASE("lost data: fsync fails as long as it is lost, close tells each open f
   }
 }
 
+TEST_CASE("each new loss is told again to each open file", "[fs][errors]") {
+  FaultyFs t(ErrorPolicy::go_on);
+  const auto [f, a] = t.create("f");
+  const HandleId b = *t->open_file(f, {});
+  for (int i = 0; i < 4; ++i) {
+    REQUIRE(t.write(f, kNew) == "ok");
+    t.fail(DeviceOp::write, 1);
+    CHECK(name_of(t->sync_all()) == "writeback_failed");
+    t.heal();
+    for (const HandleId handle : {a, b}) {
+      CHECK(name_of(t->flush(f, handle)) == "writeback_failed");
+      CHECK(name_of(t->flush(f, handle)) == "ok");
+    }
+  }
+}
+
 TEST_CASE("syncfs tells of a loss once, even when the data has been written anew since",
           "[fs][errors]") {
   FaultyFs t(ErrorPolicy::go_on);
