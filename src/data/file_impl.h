@@ -122,7 +122,7 @@ class FileImpl final : public FileData {
   void submit_io(OrderedIo& io, uint64_t skip_blocks);
   Status write_back_counted();
   Status wait_committed(uint64_t first_block, uint64_t stamp, uint64_t owned_from);
-  Status wait_ordered(uint64_t first_block);
+  Status wait_ordered(uint64_t first_block, uint64_t owned_from);
 
   // --- finishing (finisher.cc)
   using Work = std::vector<OrderedIo*>;
@@ -146,8 +146,8 @@ class FileImpl final : public FileData {
   // --- size (file_truncate.cc)
   uint64_t acquire_for_truncate(RangeTicket& ticket, uint64_t size_bytes);
   void release(RangeTicket& ticket);
-  Status shrink(uint64_t size_bytes, Timestamp now);
-  Status cut_off(uint64_t size_bytes, Timestamp now, uint64_t& free_from);
+  Status shrink(uint64_t size_bytes, Timestamp now, uint64_t owned_from);
+  Status cut_off(uint64_t size_bytes, Timestamp now, uint64_t owned_from, uint64_t& free_from);
   Status write_back_below(uint64_t end_block, uint64_t owned_from);
   Status wait_for_shrinks();
   Status grow(uint64_t size_bytes, Timestamp now, uint64_t owned_from);

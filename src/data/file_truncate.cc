@@ -38,8 +38,9 @@ Status FileImpl::truncate(uint64_t size_bytes, Timestamp now) {
     MutexLock lock(mutex_);
     size = size_;
   }
+  const uint64_t owned_from = start / kBlockSize;
   const Status status =
-      size_bytes > size ? grow(size_bytes, now, start / kBlockSize) : shrink(size_bytes, now);
+      size_bytes > size ? grow(size_bytes, now, owned_from) : shrink(size_bytes, now, owned_from);
   release(ticket);
   return status;
 }
@@ -66,13 +67,13 @@ void FileImpl::release(RangeTicket& ticket) {
   context_.made_progress(schedule);
 }
 
-Status FileImpl::shrink(uint64_t size_bytes, Timestamp now) {
+Status FileImpl::shrink(uint64_t size_bytes, Timestamp now, uint64_t owned_from) {
   uint64_t free_from = blocks_for_bytes(size_bytes);
   {
     MutexLock lock(mutex_);
     ++shrinks_begun_;
   }
-  const Status cut = cut_off(size_bytes, now, free_from);
+  const Status cut = cut_off(size_bytes, now, owned_from, free_from);
   {
     MutexLock lock(mutex_);
     ++shrinks_ended_;
@@ -89,10 +90,11 @@ Status FileImpl::shrink(uint64_t size_bytes, Timestamp now) {
 
 // What is in flight across the new end is still mapped with the old size: were the size smaller
 // before the transaction that frees what lies behind it, a crash in between would leave that there.
-Status FileImpl::cut_off(uint64_t size_bytes, Timestamp now, uint64_t& free_from) {
+Status FileImpl::cut_off(uint64_t size_bytes, Timestamp now, uint64_t owned_from,
+                         uint64_t& free_from) {
   Status status = cancel_from(free_from);
-  if (status.ok()) status = wait_ordered(size_bytes / kBlockSize);
-  if (status.ok()) status = write_back_below(free_from, size_bytes / kBlockSize);
+  if (status.ok()) status = wait_ordered(size_bytes / kBlockSize, owned_from);
+  if (status.ok()) status = write_back_below(free_from, owned_from);
   {
     MutexLock lock(mutex_);
     size_ = size_bytes;
@@ -260,7 +262,7 @@ Status FileImpl::remove_all() {
   RangeTicket ticket(ranges_, RangeClass::truncate, 0, kNoLimit);
   const Status status = [this]() -> Status {
     FS_TRY(cancel_from(0));
-    FS_TRY(wait_ordered(0));
+    FS_TRY(wait_ordered(0, 0));
     {
       MutexLock lock(mutex_);
       tail_.clear();

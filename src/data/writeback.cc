@@ -265,8 +265,9 @@ Status FileImpl::wait_committed(uint64_t first_block, uint64_t stamp, uint64_t o
   }
 }
 
-// Until no ordered extent reaches beyond `first_block`, which is the start of a ticket we hold.
-Status FileImpl::wait_ordered(uint64_t first_block) {
+// Until no ordered extent reaches beyond `first_block`. Our ticket may begin below it: what is
+// dirty there nobody else can submit.
+Status FileImpl::wait_ordered(uint64_t first_block, uint64_t owned_from) {
   while (true) {
     const uint64_t seen = context_.progress(schedule);
     finish_completed();
@@ -277,7 +278,7 @@ Status FileImpl::wait_ordered(uint64_t first_block) {
         return {};
       }
     }
-    if (!submit_below_held(first_block).any) FS_TRY(context_.wait(schedule, seen));
+    if (!submit_below_held(owned_from).any) FS_TRY(context_.wait(schedule, seen));
   }
 }
 
