@@ -276,7 +276,7 @@ Status StoreImpl::flush_device() {
     if (!may_commit()) return ErrorCode::shut_down;
     flushing_ = true;
   }
-  const Status status = flush_device();
+  const Status status = device_.flush();
   if (!status.ok()) fail(status.error());
   MutexLock lock(journal_mutex_);
   flushing_ = false;
