@@ -7,6 +7,7 @@
 #include <spawn.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -139,9 +140,25 @@ Result<int> mount_by_helper(const MountPoint& mount) {
   return Error(ErrorCode::mount_failed, fmt::format("{} refused", kHelper));
 }
 
+// In a process without any of our descriptors. umount(2) on a block device waits for the answer to
+// DESTROY and cannot be killed: in a thread of the daemon it would keep a killed daemon, and with
+// it the open /dev/fuse whose end is what ends that wait, alive for ever, and sync(2) waiting with
+// it.
 Status unmount_directory(const std::string& directory, bool detach) {
-  if (::umount2(directory.c_str(), UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)) == 0) return {};
-  return failure(ErrorCode::unmount_failed, directory, errno);
+  const int flags = UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0);
+  const char* const path = directory.c_str();
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    // Other threads held locks when we were forked: system calls only.
+    ::syscall(SYS_close_range, 0u, ~0u, 0u);
+    ::_exit(::umount2(path, flags) == 0 ? 0 : errno);
+  }
+  int status = 0;
+  while (pid > 0 && ::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
+  const int reason = pid < 0 ? errno : WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+  return failure(ErrorCode::unmount_failed, directory, reason);
 }
 
 Status unmount_by_helper(const std::string& directory, bool detach) {
