@@ -63,9 +63,9 @@ class InodeTable {
   void add_lookup(Inode& inode);
   // An inode comes back when this was the last use of a doomed one: it is the caller who removes
   // it.
-  InodeRef forget(Ino ino, uint64_t lookups);
+  [[nodiscard]] InodeRef forget(Ino ino, uint64_t lookups);
   // Of everything; all that come back are the caller's to remove.
-  std::vector<InodeRef> forget_all();
+  [[nodiscard]] std::vector<InodeRef> forget_all();
 
   FileData& data_of(Inode& inode);  // of a regular file; made at the first use
 

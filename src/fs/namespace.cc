@@ -218,7 +218,7 @@ Result<std::pair<Attributes, HandleId>> FileSystemImpl::create(Ino parent, std::
   // no inode.
   auto use = ContentsUse::begin(inodes_, orphans_, std::move(inode));
   if (!use.ok()) {
-    inodes_.forget(ino, 1);
+    forget(ino, 1);
     return use.error();
   }
   return std::pair(attributes, handles_.add(std::make_shared<OpenFile>(std::move(use).value(),
