@@ -20,6 +20,8 @@ import subprocess
 import sys
 import tarfile
 
+from crash_server import serve
+
 MARK = 'system.stablefs.mark'
 
 
@@ -292,22 +294,12 @@ APPLICATIONS = {'untar': Untar(), 'rollback': Database('DELETE'), 'wal': Databas
                 'git': Git(), 'editor': Editor(), 'spool': Spool()}
 
 
-def answer(application, question):
+def answer(application, *question):
     try:
-        application.check(*reversed(question.split('\t')))
+        application.check(*reversed(question))
     except Exception as exception:  # pylint: disable=broad-except
         return f'{type(exception).__name__}: {exception}'.replace('\n', ' ')
     return 'yes'
-
-
-def serve(application, questions, answers):
-    while True:
-        with open(questions, encoding='utf-8') as file:
-            question = file.readline().rstrip('\n')
-        if not question:
-            return
-        with open(answers, 'w', encoding='utf-8') as file:
-            file.write(answer(application, question) + '\n')
 
 
 def main():
@@ -315,7 +307,7 @@ def main():
     if sys.argv[2] == 'run':
         application.run(sys.argv[3], int(sys.argv[4]))
     else:
-        serve(application, *sys.argv[3:])
+        serve(functools.partial(answer, application), *sys.argv[3:])
 
 
 main()

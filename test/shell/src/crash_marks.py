@@ -7,10 +7,12 @@ crash_marks.py mark DIRECTORY LOG
 crash_marks.py serve LOG QUESTIONS ANSWERS
   two FIFOs, as crash_apps.py has them.
 """
+import functools
 import os
 import sys
 import time
 
+from crash_server import serve
 from crash_verify import problems_of, read_log
 
 WRITERS = 2
@@ -36,17 +38,7 @@ def answer(log, mark_text, directory):
     return 'yes'
 
 
-def serve(log, questions, answers):
-    while True:
-        with open(questions, encoding='utf-8') as file:
-            question = file.readline().rstrip('\n')
-        if not question:
-            return
-        with open(answers, 'w', encoding='utf-8') as file:
-            file.write(answer(log, *question.split('\t')) + '\n')
-
-
 if sys.argv[1] == 'mark':
     mark(*sys.argv[2:])
 else:
-    serve(*sys.argv[2:])
+    serve(functools.partial(answer, sys.argv[2]), *sys.argv[3:])
