@@ -36,6 +36,7 @@ static_assert(sizeof(PidfdInfo) == 64);
 constexpr uint64_t kPidfdInfoExit = 1u << 3;
 constexpr int kReapWaitMs = 200;
 constexpr int kStillMountedMs = 10'000;
+constexpr int kMaxInterruptedSyncs = 100;
 const unsigned long kPidfdGetInfo = _IOWR(0xFF, 11, PidfdInfo);
 
 // Whether the daemon failed is known only where the kernel tells others than the parent; it is in
@@ -79,17 +80,26 @@ std::optional<uint64_t> failed_writes(const std::string& directory) {
          counters.value("ordered.failed", uint64_t{0});
 }
 
-// Blocks until everything is on the device; means nothing on plain fuse. The kernel also hands the
-// error of a write that failed long ago, and was reported to its file, to whoever syncs the whole
-// filesystem next: of those for which there was no space only what fails now is ours to report.
+// The kernel keeps the first error of anything it wrote back and hands it, once, to whoever syncs
+// the whole filesystem next. EINTR is one of these, never ours: the SETATTR of a caller killed
+// in rename(2) or link(2) (seen with filemap_set_wb_err, Linux 6.18). The sync itself was done.
+int sync_all(int descriptor) {
+  for (int attempt = 0; attempt < kMaxInterruptedSyncs; ++attempt) {
+    if (::syncfs(descriptor) == 0) return 0;
+    if (errno != EINTR) return errno;
+  }
+  return EINTR;
+}
+
+// Blocks until everything is on the device; means nothing on plain fuse. A write for which there
+// was no space has been reported to its file: of those only what fails now is ours to report.
 Status sync_filesystem(const std::string& directory) {
   const int descriptor = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) return {};
   const std::optional<uint64_t> failed_before = failed_writes(directory);
-  const bool synced = ::syncfs(descriptor) == 0;
-  const int error = errno;
+  const int error = sync_all(descriptor);
   ::close(descriptor);
-  if (synced) return {};
+  if (error == 0) return {};
   if (error == ENOSPC && failed_before && failed_before == failed_writes(directory)) return {};
   return Error(ErrorCode::writeback_failed, std::strerror(error));
 }
