@@ -47,6 +47,10 @@ class BufferSlice {
     FS_ASSERT(!sealed());
     return buffer_->memory_.span().subspan(offset_, length_);
   }
+  // For StablePolicy::off only: what this project exists to forbid.
+  std::span<std::byte> writable_although_sealed() {
+    return buffer_->memory_.span().subspan(offset_, length_);
+  }
   BufferSlice slice(size_t offset, size_t length) const {
     FS_ASSERT(offset + length <= length_);
     return BufferSlice(buffer_, offset_ + offset, length);

@@ -51,6 +51,7 @@ class ContextImpl final : public DataContext {
   Status sync_all() override;
   void stop() override;
   void abandon() override;
+  StableControl& stable() override { return stable_; }
   const DataCounters& counters() const override { return counters_; }
   DataGauges gauges() override;
 
@@ -65,6 +66,10 @@ class ContextImpl final : public DataContext {
 
   // A page went from one state to another.
   void account(PageState from, PageState to);
+  uint64_t shadow_bytes() const {
+    return shadow_pages_.load(std::memory_order_relaxed) * kBlockSize;
+  }
+  uint64_t now_ns() { return options_.clock->monotonic_ns(); }
   void ordered_started() { ordered_in_flight_.fetch_add(1, std::memory_order_relaxed); }
   void ordered_ended() { ordered_in_flight_.fetch_sub(1, std::memory_order_relaxed); }
 
@@ -109,6 +114,7 @@ class ContextImpl final : public DataContext {
   const DataOptions options_;
   const std::unique_ptr<Health> own_health_;  // when the options bring none
   Health& health_;
+  StableControl stable_;
   DataCounters counters_;
   std::atomic<uint64_t> dirty_pages_{0}, flight_pages_{0}, clean_pages_{0}, shadow_pages_{0},
       lost_pages_{0};

@@ -29,7 +29,8 @@ ContextImpl::ContextImpl(Store& store, BlockDevice& device, const DataOptions& o
                       ? nullptr
                       : std::make_unique<Health>(
                             HealthOptions{.clock = options.clock, .logger = options.logger})),
-      health_(options.health != nullptr ? *options.health : *own_health_) {
+      health_(options.health != nullptr ? *options.health : *own_health_),
+      stable_(options.stable, options.shadow_limit_bytes) {
   writeback_thread_ = Thread("writeback", [this] { write_back_thread(); });
   finish_thread_ = Thread("finisher", [this] { finish_thread(); });
 }

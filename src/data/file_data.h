@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "data/buffer.h"
 #include "data/inode_state.h"
+#include "data/stable_policy.h"
 #include "device/block_device.h"
 #include "store/store.h"
 
@@ -27,15 +28,19 @@ struct DataOptions {
   Health* health = nullptr;
   uint64_t writeback_delay_ns = 500 * kNsPerMs;  // 0: submit as soon as dirty
   uint64_t dirty_limit_bytes = 256ull << 20;     // writers wait for writeback beyond this
-  bool keep_clean = false;                       // cache=daemon: clean pages stay, up to
-  uint64_t clean_limit_bytes = 512ull << 20;     // this much
+  StablePolicy stable = StablePolicy::automatic;
+  uint64_t shadow_limit_bytes = 64ull << 20;  // second versions of pages in flight
+  bool guard = true;                          // false: for measuring; what is written is unreadable
+  bool keep_clean = false;                    // cache=daemon: clean pages stay, up to
+  uint64_t clean_limit_bytes = 512ull << 20;  // this much
 };
 
 struct DataCounters {
   std::atomic<uint64_t> reads{0}, read_bytes{0}, writes{0}, written_bytes{0}, pages_adopted{0},
       pages_copied{0}, cache_hits{0}, cache_misses{0}, guard_verified{0}, guard_mismatches{0},
       ordered_created{0}, ordered_committed{0}, ordered_failed{0}, ordered_split{0},
-      stable_swaps{0}, stable_copies{0}, stable_waits{0}, throttle_waits{0}, write_errors{0};
+      stable_swaps{0}, stable_copies{0}, stable_waits{0}, stable_overwrites{0}, throttle_waits{0},
+      write_errors{0};
 };
 struct DataGauges {
   uint64_t dirty_bytes, writeback_bytes, clean_bytes, shadow_bytes, lost_bytes, ordered_in_flight;
@@ -55,6 +60,7 @@ class DataContext {
   virtual void stop() = 0;
   // Nothing is submitted any more; every waiter ends with shut_down.
   virtual void abandon() = 0;
+  virtual StableControl& stable() = 0;
   virtual const DataCounters& counters() const = 0;
   virtual DataGauges gauges() = 0;
 };

@@ -106,8 +106,14 @@ class FileImpl final : public FileData {
   Status promise_overwrite(PageWrite& job, uint64_t blocks);
   // Blocks from `block` on, at most `limit`, that a write replaces: written ones.
   Result<uint64_t> count_replaced(uint64_t block, uint64_t limit);
-  void install(PageWrite& job, uint64_t block) FS_REQUIRES(mutex_);
-  BufferSlice new_content(const PageWrite& job, uint64_t block, bool whole) FS_REQUIRES(mutex_);
+  RewriteAction choose_rewrite(uint64_t block, bool whole) FS_REQUIRES(mutex_);
+  // Until the version of the page that is in flight has landed.
+  Status wait_for_landing(uint64_t block);
+  void install(PageWrite& job, uint64_t block, RewriteAction action) FS_REQUIRES(mutex_);
+  BufferSlice new_content(const PageWrite& job, uint64_t block, RewriteAction action)
+      FS_REQUIRES(mutex_);
+  static BufferSlice copy_of_page(const PageWrite& job, uint64_t block, const Page& old);
+  OrderedIo* flight_of(uint64_t block) FS_REQUIRES(mutex_);
 
   // --- writeback (writeback.cc). `owned_from`: blocks from here on are ours by a ticket we hold.
   Submitted submit_range(uint64_t first, uint64_t end, uint64_t stamp_limit,

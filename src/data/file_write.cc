@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Writing into the cache: whole pages are adopted or copied once, partial ones merged with what was
 // there. Every page that becomes dirty brings the promise of a block.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -52,6 +54,13 @@ struct FileImpl::PageWrite {
   }
 };
 
+BufferSlice FileImpl::copy_of_page(const PageWrite& job, uint64_t block, const Page& old) {
+  BufferSlice fresh(kBlockSize);
+  std::memcpy(fresh.writable().data(), old.buffer.bytes().data(), kBlockSize);
+  job.copy_into(fresh.writable(), block);
+  return fresh;
+}
+
 Result<uint64_t> FileImpl::write(uint64_t offset, const BufferSlice& payload,
                                  std::optional<Timestamp> now) {
   if (payload.size() == 0) return uint64_t{0};
@@ -100,6 +109,8 @@ Result<uint64_t> FileImpl::write(uint64_t offset, const BufferSlice& payload,
 void FileImpl::stage_whole_pages(PageWrite& job, const BufferSlice& payload) {
   const uint64_t first = round_up(job.offset), end = round_down(job.end);
   if (first >= end) return;
+  // It goes into the page's own memory as likely as not.
+  if (context_.stable().policy() == StablePolicy::off && payload.size() < kAdoptBytes) return;
   job.whole_first = first / kBlockSize;
   job.whole_end = end / kBlockSize;
   const BufferSlice pages = payload.slice(first - job.offset, end - first);
@@ -185,8 +196,12 @@ Status FileImpl::write_pages(PageWrite& job) {
       end_reading({block, block + 1, id}, base.ok() ? &base.value() : nullptr);
       lock.lock();
       if (!base.ok()) return base.error();
+    } else if (const auto action = choose_rewrite(block, covers); action == RewriteAction::wait) {
+      lock.unlock();
+      FS_TRY(wait_for_landing(block));
+      lock.lock();
     } else {
-      install(job, block);
+      install(job, block, action);
       ++block;
     }
   }
@@ -242,10 +257,69 @@ Result<uint64_t> FileImpl::count_replaced(uint64_t block, uint64_t limit) {
   return run.kind == RunKind::written ? std::min(run.length_blocks, limit) : 0;
 }
 
-void FileImpl::install(PageWrite& job, uint64_t block) {
+RewriteAction FileImpl::choose_rewrite(uint64_t block, bool whole) {
+  const Page* const page = pages_.find(block);
+  RewriteFacts facts;
+  facts.whole = whole;
+  if (page == nullptr || !page_has_content(page->state)) {
+    FS_ASSERT(whole);
+    return RewriteAction::swap;
+  }
+  facts.sealed = page->buffer.sealed();
+  facts.in_flight = page_in_flight(page->state);
+  StableControl& stable = context_.stable();
+  if (facts.in_flight) {
+    facts.shadowed = page->state == PageState::writeback_dirty;
+    facts.shadow_bytes = context_.shadow_bytes();
+    facts.shadow_limit_bytes = stable.shadow_limit_bytes();
+    facts.landing_ns = stable.landing_ns(context_.now_ns() - flight_of(block)->submitted_ns);
+    facts.copy_ns = stable.copy_ns();
+  }
+  return decide_rewrite(stable.policy(), facts);
+}
+
+OrderedIo* FileImpl::flight_of(uint64_t block) {
+  auto at = ordered_.upper_bound(block);
+  FS_ASSERT(at != ordered_.begin());
+  --at;
+  FS_ASSERT(block < at->second->extent.end_block());
+  return at->second.get();
+}
+
+Status FileImpl::wait_for_landing(uint64_t block) {
+  const uint64_t began_ns = context_.now_ns();
+  context_.count().stable_waits.fetch_add(1, std::memory_order_relaxed);
+  {
+    // Nobody else changes this page meanwhile: we have the ticket. It may have landed already.
+    MutexLock lock(mutex_);
+    if (Page* page = pages_.find(block)) ++page->waiters;
+  }
+  Status status;
+  while (true) {
+    const uint64_t seen = context_.progress(schedule);
+    finish_completed();
+    {
+      MutexLock lock(mutex_);
+      if (!page_in_flight(pages_.state(block))) break;
+    }
+    // Complete, it may wait for blocks below it in the file.
+    if (submit_below_held(kNoLimit).any) continue;
+    status = context_.wait(schedule, seen);
+    if (!status.ok()) break;
+  }
+  {
+    MutexLock lock(mutex_);
+    Page* page = pages_.find(block);
+    if (page != nullptr && page->waiters > 0) --page->waiters;
+  }
+  context_.stable().note_wait(context_.now_ns() - began_ns);
+  return status;
+}
+
+void FileImpl::install(PageWrite& job, uint64_t block, RewriteAction action) {
   const PageState before = pages_.state(block);
   const bool whole = job.covers(block, size_);
-  BufferSlice fresh = new_content(job, block, whole);
+  BufferSlice fresh = new_content(job, block, action);
   Page* page = transition(block, whole ? PageEvent::write_whole : PageEvent::write_part);
   if (fresh) page->buffer = std::move(fresh);
   ++stamp_;
@@ -259,32 +333,42 @@ void FileImpl::install(PageWrite& job, uint64_t block) {
 }
 
 // A new buffer for the page, or nothing when its own was changed in place.
-BufferSlice FileImpl::new_content(const PageWrite& job, uint64_t block, bool whole) {
-  if (job.has_whole(block) || whole) {
-    if (page_in_flight(pages_.state(block))) {
-      context_.count().stable_swaps.fetch_add(1, std::memory_order_relaxed);
+BufferSlice FileImpl::new_content(const PageWrite& job, uint64_t block, RewriteAction action) {
+  Page* const old = pages_.find(block);
+  const bool in_flight = old != nullptr && page_in_flight(old->state);
+  DataCounters& counters = context_.count();
+  switch (action) {
+    case RewriteAction::swap: {
+      if (in_flight) counters.stable_swaps.fetch_add(1, std::memory_order_relaxed);
+      if (job.has_whole(block)) {
+        return job.whole.slice((block - job.whole_first) * kBlockSize, kBlockSize);
+      }
+      BufferSlice fresh(kBlockSize);
+      job.copy_into(fresh.writable(), block);
+      return fresh;
     }
-    if (job.has_whole(block)) {
-      return job.whole.slice((block - job.whole_first) * kBlockSize, kBlockSize);
+    case RewriteAction::copy: {
+      if (!in_flight) return copy_of_page(job, block, *old);
+      counters.stable_copies.fetch_add(1, std::memory_order_relaxed);
+      const uint64_t began_ns = context_.now_ns();
+      BufferSlice fresh = copy_of_page(job, block, *old);
+      context_.stable().note_copy(context_.now_ns() - began_ns);
+      return fresh;
     }
-    BufferSlice fresh(kBlockSize);
-    job.copy_into(fresh.writable(), block);
-    return fresh;
+    case RewriteAction::in_place:
+      job.copy_into(old->buffer.writable(), block);
+      return {};
+    case RewriteAction::overwrite:
+      job.copy_into(old->buffer.writable_although_sealed(), block);
+      flight_of(block)->overwritten_by =
+          fmt::format("write of {} bytes at offset {}", job.end - job.offset, job.offset);
+      counters.stable_overwrites.fetch_add(1, std::memory_order_relaxed);
+      return {};
+    case RewriteAction::wait:
+      break;
   }
-  Page* old = pages_.find(block);
-  FS_ASSERT(old != nullptr);
-  FS_ASSERT(page_has_content(old->state));
-  if (rewrite_action(false, old->buffer.sealed()) == RewriteAction::in_place) {
-    job.copy_into(old->buffer.writable(), block);
-    return {};
-  }
-  if (page_in_flight(old->state)) {
-    context_.count().stable_copies.fetch_add(1, std::memory_order_relaxed);
-  }
-  BufferSlice fresh(kBlockSize);
-  std::memcpy(fresh.writable().data(), old->buffer.bytes().data(), kBlockSize);
-  job.copy_into(fresh.writable(), block);
-  return fresh;
+  FS_ASSERT(false);
+  return {};
 }
 
 }  // namespace stablefs

@@ -106,6 +106,7 @@ Status FileImpl::commit(OrderedIo& io, Outcome& outcome) {
   inode_.item_dirty = false;
 
   io.extent.commit();
+  context_.stable().note_flight(context_.now_ns() - io.submitted_ns);
   context_.count().ordered_committed.fetch_add(1, std::memory_order_relaxed);
   MutexLock lock(mutex_);
   // The size may have moved on since it was judged. A last block that was not written again is
@@ -177,6 +178,7 @@ void FileImpl::report_loss(const OrderedIo& io) {
                                  inode_.ino.value, io.extent.length_blocks() * kBlockSize,
                                  io.extent.first_block() * kBlockSize, context_.device().name());
   if (io.range.length_blocks != 0) what += fmt::format(", block {}", io.range.start.value);
+  if (!io.overwritten_by.empty()) what += ", overwritten in flight by a " + io.overwritten_by;
   context_.options().logger->write(LogLevel::error, what + ": " + error.message());
   // Want of space is no error of the device; what hangs on other lost data was counted with that.
   const bool consequence =
@@ -204,7 +206,8 @@ void FileImpl::end_pages(OrderedIo& io, PageEvent event, Outcome& outcome) {
     }
     // Truncated away is not lost.
     const bool gone = io.cancelled && page->state == PageState::write_failed;
-    if (page->state == PageState::clean && !keep_clean) transition(block, PageEvent::drop);
+    const bool wanted = keep_clean || page->waiters > 0;
+    if (page->state == PageState::clean && !wanted) transition(block, PageEvent::drop);
     if (gone) transition(block, PageEvent::remove);
   }
 

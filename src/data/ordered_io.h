@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <string>
 #include <vector>
 
 #include "data/buffer.h"
@@ -27,8 +28,11 @@ struct OrderedIo {
   std::vector<BufferSlice> pages;  // one a block; sealed until the I/O is over
   bool sealed = false;
   uint64_t size_at_seal = 0;
+  uint64_t submitted_ns = 0;  // when its pages were sealed
   // Truncated away while under way: given back instead of mapped. Guarded by the file's mutex.
   bool cancelled = false;
+  // StablePolicy::off: the write that went into its memory last. Guarded by the file's mutex.
+  std::string overwritten_by;
   bool redirtied = false;  // a page of it had been written again when it ended
 
   SpaceReservation space;

@@ -88,24 +88,12 @@ constexpr bool page_in_flight(PageState state) {
   return state == PageState::writeback || state == PageState::writeback_dirty;
 }
 
-// How a write changes a page that has content.
-enum class RewriteAction : uint8_t {
-  in_place,  // nobody else looks at the memory
-  swap,      // whole page: a new buffer, nothing copied
-  copy,      // partial: a new buffer that starts as a copy of the old version
-};
-// The one place where the policy for pages in flight is decided. `memory_sealed`: the buffer,
-// or a neighbour's part of it, is under I/O.
-constexpr RewriteAction rewrite_action(bool whole, bool memory_sealed) {
-  if (whole) return RewriteAction::swap;
-  return memory_sealed ? RewriteAction::copy : RewriteAction::in_place;
-}
-
 struct Page {
   PageState state = PageState::absent;
   uint64_t read_id = 0;       // reading: who will bring the content
   uint64_t dirty_stamp = 0;   // of the oldest write in the version not yet submitted; 0: none
   uint64_t flight_stamp = 0;  // of the oldest write in the version in flight; 0: none
+  uint32_t waiters = 0;       // writes that will change it as soon as it has landed
   BufferSlice buffer;         // newest version, one page long
 };
 

@@ -53,6 +53,7 @@ Page* PageMap::apply(uint64_t block, PageEvent event) {
 
   page.buffer = BufferSlice();
   page.dirty_stamp = page.flight_stamp = 0;
+  page.waiters = 0;
   uint16_t present = 0;
   for (uint16_t mask : chunk->in_state) present |= mask;
   if (present == 0) {

@@ -85,6 +85,7 @@ OrderedIo* FileImpl::take_run(uint64_t first, uint64_t end, uint64_t stamp_limit
   }
   io->sealed = true;
   io->size_at_seal = size_;
+  io->submitted_ns = context_.now_ns();
   io->space = promised_.split(length);
   context_.pin(schedule);
   context_.ordered_started();
@@ -142,6 +143,7 @@ OrderedIo& FileImpl::split(OrderedIo& io, uint64_t blocks) {
   io.pages.erase(cut, io.pages.end());
   rest->sealed = true;
   rest->size_at_seal = io.size_at_seal;
+  rest->submitted_ns = io.submitted_ns;
   rest->cancelled = io.cancelled;
   rest->space = std::move(io.space);
   context_.pin(schedule);
@@ -167,8 +169,10 @@ void FileImpl::guard(OrderedIo& io) {
   for (size_t i = 0; i < io.pages.size(); ++i) {
     FS_ASSERT(io.pages[i].sealed());
     const std::span<const std::byte> page = io.pages[i].bytes();
-    generate_tuples(page, io.range.start + i, interval, app_tag,
-                    std::span(io.tuples).subspan(i * per_block, per_block));
+    if (context_.options().guard) {
+      generate_tuples(page, io.range.start + i, interval, app_tag,
+                      std::span(io.tuples).subspan(i * per_block, per_block));
+    }
     io.checksums[i] = crc32c(0, page);
   }
 }

@@ -61,7 +61,8 @@ class BlockDevice {
   virtual bool supports_discard() const { return false; }
   // Fails every pending and later request with device_aborted (a hung device, `stablefs abort`).
   virtual void abort() {}
-  const DeviceCounters& counters() const { return counters_; }
+  // Of what reached the device; one that only watches another shows that one's.
+  virtual const DeviceCounters& counters() const { return counters_; }
 
   // Submit and wait. A short completion is an error (device_short). Virtual for backends that can
   // do it on the calling thread; no lock may be held that `complete` of another request needs.

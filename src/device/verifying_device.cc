@@ -71,19 +71,15 @@ Error VerifyingDevice::report(Error error) {
 }
 
 void VerifyingDevice::submit(DeviceRequest& request) {
+  if (request.op != DeviceOp::write || !is_sampled()) {
+    inner_.submit(request);
+    return;
+  }
   if (Status valid = validate(request); !valid.ok()) {
     finish(request, std::move(valid), 0);
     return;
   }
-  count(request);
-  if (request.op == DeviceOp::write && is_sampled()) {
-    submit_checked(request);
-    return;
-  }
-  auto inner = InnerRequest::first_blocks_of(request, request.length_blocks);
-  InnerRequest::submit(std::move(inner), inner_, [this, &request](Status status, uint64_t done) {
-    finish(request, std::move(status), done);
-  });
+  submit_checked(request);
 }
 
 void VerifyingDevice::submit_checked(DeviceRequest& request) {

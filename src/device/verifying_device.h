@@ -4,7 +4,8 @@
 // A write that carries tuples is checked against them when the "DMA" happens (after an injectable
 // delay) and again when the device below has completed it; a write without tuples is checked by a
 // checksum of its memory at both ends. A mismatch completes the write with device_protection. Reads
-// and the rest pass. Lock-free; the delay function runs on the submitter's thread.
+// and the rest pass, and so do writes that are not sampled: they cost one random number. Lock-free;
+// the function before the transfer runs on the submitter's thread.
 #pragma once
 
 #include <atomic>
@@ -30,11 +31,14 @@ class VerifyingDevice final : public BlockDevice {
   explicit VerifyingDevice(BlockDevice& inner, VerifyingOptions options = {});
 
   void submit(DeviceRequest& request) override;
+  Status read(Lba lba, std::span<std::byte> memory) override { return inner_.read(lba, memory); }
+  Status flush() override { return inner_.flush(); }
   uint64_t block_count() const override { return inner_.block_count(); }
   std::string name() const override { return inner_.name(); }
   bool read_only() const override { return inner_.read_only(); }
   bool supports_discard() const override { return inner_.supports_discard(); }
   void abort() override { inner_.abort(); }
+  const DeviceCounters& counters() const override { return inner_.counters(); }
   const VerifyingCounters& verifying_counters() const { return verifying_counters_; }
 
  private:

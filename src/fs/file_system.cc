@@ -47,6 +47,9 @@ Result<std::unique_ptr<FileSystem>> FileSystem::open(BlockDevice& device,
   data_options.health = parts.health.get();
   data_options.writeback_delay_ns = writeback_delay_ns(options);
   data_options.dirty_limit_bytes = options.dirty_limit_bytes;
+  data_options.stable = options.stable;
+  data_options.shadow_limit_bytes = options.dirty_limit_bytes / 4;
+  data_options.guard = options.guard;
   data_options.keep_clean = options.cache == CacheMode::daemon;
   data_options.clean_limit_bytes = options.clean_limit_bytes;
   parts.data = DataContext::create(*parts.store, device, data_options);

@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "data/buffer.h"
+#include "data/stable_policy.h"
 #include "device/block_device.h"
 #include "store/store.h"
 
@@ -43,6 +44,8 @@ struct FileSystemOptions {
   uint64_t commit_interval_ns = 5 * kNsPerSecond;
   uint64_t dirty_limit_bytes = 256ull << 20;         // writers wait for writeback beyond this
   uint64_t clean_limit_bytes = 512ull << 20;         // clean pages kept with CacheMode::daemon
+  StablePolicy stable = StablePolicy::automatic;     // rewriting a page that is being written
+  bool guard = true;                                 // false: no guard tags, for measuring only
   std::function<void(uint8_t epoch[16])> new_epoch;  // tests: a fixed journal epoch
 };
 
@@ -169,6 +172,8 @@ class FileSystem {
   virtual Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) = 0;
 
   virtual Status sync_all() = 0;  // syncfs: as fsync, for all files
+  // From the next write on.
+  virtual void set_stable_policy(StablePolicy policy) = 0;
   virtual const Health* health() const { return nullptr; }
   virtual FsStatistics statistics() = 0;
   virtual Statistics counters() = 0;

@@ -79,6 +79,7 @@ class FileSystemImpl final : public FileSystem {
   FsStatistics statistics() override;
   Statistics counters() override;
   Store& store() override { return *store_; }
+  void set_stable_policy(StablePolicy policy) override { data_->stable().set_policy(policy); }
   const Health* health() const override { return health_.get(); }
 
   size_t inodes_in_memory() { return inodes_.size(); }  // for tests

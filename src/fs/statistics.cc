@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Figures: statfs and the counters of every layer, flat, for `stablefs stats`.
+#include <fmt/format.h>
+
 #include <cstring>
 
 #include "fs/file_system_impl.h"
@@ -57,7 +59,6 @@ void add_data(const DataCounters& data, const DataGauges& gauges, Statistics& ou
   out.emplace_back("pages.dirty_bytes", gauges.dirty_bytes);
   out.emplace_back("pages.writeback_bytes", gauges.writeback_bytes);
   out.emplace_back("pages.clean_bytes", gauges.clean_bytes);
-  out.emplace_back("pages.shadow_bytes", gauges.shadow_bytes);
   out.emplace_back("pages.lost_bytes", gauges.lost_bytes);
   out.emplace_back("guard.verified", data.guard_verified);
   out.emplace_back("guard.mismatches", data.guard_mismatches);
@@ -69,6 +70,32 @@ void add_data(const DataCounters& data, const DataGauges& gauges, Statistics& ou
   out.emplace_back("stable.swaps", data.stable_swaps);
   out.emplace_back("stable.copies", data.stable_copies);
   out.emplace_back("stable.waits", data.stable_waits);
+  out.emplace_back("stable.overwrites", data.stable_overwrites);
+  out.emplace_back("stable.shadow_bytes", gauges.shadow_bytes);
+}
+
+// Names say what a bucket stays below: "stable.wait_ns.below_4us".
+std::string bound_text(uint64_t bound_ns) {
+  if (bound_ns >= kNsPerSecond) return fmt::format("{}s", bound_ns / kNsPerSecond);
+  if (bound_ns >= kNsPerMs) return fmt::format("{}ms", bound_ns / kNsPerMs);
+  return fmt::format("{}us", bound_ns / 1000);
+}
+
+void add_histogram(const std::string& name, const Histogram& histogram, Statistics& out) {
+  out.emplace_back(name, histogram.total_ns());
+  for (size_t bucket = 0; bucket < Histogram::kBuckets; ++bucket) {
+    const bool last = bucket + 1 == Histogram::kBuckets;
+    const std::string bound = last ? "longer" : "below_" + bound_text(Histogram::bound_ns(bucket));
+    out.emplace_back(name + "." + bound, histogram.count(bucket));
+  }
+}
+
+void add_stable(const StableControl& stable, Statistics& out) {
+  out.emplace_back("stable.policy", static_cast<uint64_t>(stable.policy()));
+  out.emplace_back("stable.shadow_limit_bytes", stable.shadow_limit_bytes());
+  out.emplace_back("stable.flight_ns", stable.flight_ns());
+  out.emplace_back("stable.copy_ns", stable.copy_ns());
+  add_histogram("stable.wait_ns", stable.waits_ns(), out);
 }
 
 }  // namespace
@@ -94,6 +121,7 @@ Statistics FileSystemImpl::counters() {
   if (device_ != nullptr) add_device(device_->counters(), out);
   add_store(store_->counters(), store_->gauges(), out);
   add_data(data_->counters(), data_->gauges(), out);
+  add_stable(data_->stable(), out);
   out.emplace_back("fs.state", static_cast<uint64_t>(health_->state()));
   out.emplace_back("fs.losses", health_->losses());
   const auto cause = health_->cause();

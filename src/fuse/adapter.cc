@@ -93,6 +93,7 @@ Statistics Adapter::counters() {
     if (name != nullptr) all.emplace_back(std::string("fuse.") + name, number);
   }
   all.emplace_back("fuse.requests", total);
+  if (options_.add_counters) options_.add_counters(all);
   return all;
 }
 

@@ -27,6 +27,9 @@ struct AdapterOptions {
   std::function<std::string()> info;
   // The control attribute "mark": a note for the recording. Nothing: there is none.
   std::function<void(std::string_view)> mark;
+  // Figures of what lies around the filesystem, for "stats".
+  std::function<void(Statistics&)> add_counters;
+  bool unsafe = false;  // what breaks promises may be tuned
   // DESTROY: makes everything durable and lets go of the device. Nothing is called after it.
   std::function<void()> destroy;
 };

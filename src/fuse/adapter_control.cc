@@ -2,6 +2,7 @@
 // Talking to the running daemon: the control attributes of the root directory (see
 // stablefs/control.h) and the shutdown ioctl.
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -43,20 +44,41 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) 
   }
 }
 
-// Without a recording the kernel is told that there is nothing to set at all, and stops asking.
+// Root, and whoever runs the daemon.
+bool is_manager(fuse_req_t req) {
+  const uid_t caller = fuse_req_ctx(req)->uid;
+  return caller == 0 || caller == ::geteuid();
+}
+
+int set_mark(const AdapterOptions& options, std::string_view text) {
+  if (!options.mark) return ENOTSUP;
+  if (text.size() > kMarkBytesMax) return E2BIG;
+  options.mark(text);
+  return 0;
+}
+
+int tune(fuse_req_t req, std::string_view setting) {
+  if (!is_manager(req)) return EPERM;
+  constexpr std::string_view kStable = "stable=";
+  if (!setting.starts_with(kStable)) return EINVAL;
+  const auto policy = parse_stable_policy(setting.substr(kStable.size()));
+  if (!policy) return EINVAL;
+  Adapter& adapter = Adapter::of(req);
+  if (*policy == StablePolicy::off && !adapter.options().unsafe) return EPERM;
+  adapter.fs().set_stable_policy(*policy);
+  return 0;
+}
+
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, size_t size,
                  int) {
-  const AdapterOptions& options = Adapter::of(req).options();
-  if (!options.mark) {
-    fuse_reply_err(req, ENOSYS);
-  } else if (Ino(ino) != kRootIno || std::string_view(name) != kControlMark) {
-    fuse_reply_err(req, ENOTSUP);
-  } else if (size > kMarkBytesMax) {
-    fuse_reply_err(req, E2BIG);
-  } else {
-    options.mark(std::string_view(value, size));
-    fuse_reply_err(req, 0);
+  const std::string_view wanted(name), text(value, size);
+  int error = ENOTSUP;
+  if (Ino(ino) == kRootIno && wanted == kControlMark) {
+    error = set_mark(Adapter::of(req).options(), text);
+  } else if (Ino(ino) == kRootIno && wanted == kControlTune) {
+    error = tune(req, text);
   }
+  fuse_reply_err(req, error);
 }
 
 void op_ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*, unsigned,

@@ -26,6 +26,22 @@ Result<std::string> read_control(const std::string& directory, const char* name)
   return Error(ErrorCode::invalid_argument, fmt::format("{}: {}", directory, std::strerror(errno)));
 }
 
+Status write_control(const std::string& directory, const char* name, const std::string& value) {
+  if (::setxattr(directory.c_str(), name, value.data(), value.size(), 0) == 0) return {};
+  const std::string what = fmt::format("{}: {}", directory, value);
+  switch (errno) {
+    case ENOTSUP:
+      return Error(ErrorCode::invalid_argument, what + ": not the root of a mounted stablefs");
+    case EINVAL:
+      return Error(ErrorCode::invalid_argument, what + ": no such setting or value");
+    case EPERM:
+      return Error(ErrorCode::invalid_argument,
+                   what + ": for root and whoever mounted it, and some only with -o unsafe");
+    default:
+      return Error(ErrorCode::invalid_argument, fmt::format("{}: {}", what, std::strerror(errno)));
+  }
+}
+
 Result<DaemonInfo> read_info(const std::string& directory) {
   DaemonInfo info;
   info.json = FS_TRY(read_control(directory, kControlInfo));

@@ -17,6 +17,7 @@ struct DaemonInfo {
 };
 
 Result<std::string> read_control(const std::string& directory, const char* name);
+Status write_control(const std::string& directory, const char* name, const std::string& value);
 Result<DaemonInfo> read_info(const std::string& directory);
 
 }  // namespace stablefs

@@ -12,6 +12,7 @@ int info_main(int argc, char** argv);
 int mkfs_main(int argc, char** argv);
 int mount_main(int argc, char** argv);
 int stats_main(int argc, char** argv);
+int tune_main(int argc, char** argv);
 int umount_main(int argc, char** argv);
 
 }  // namespace stablefs

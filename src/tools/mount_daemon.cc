@@ -70,8 +70,7 @@ MountDaemon::~MountDaemon() {
   session_.reset();
   adapter_.reset();
   fs_.reset();
-  recording_.reset();
-  device_.reset();
+  drop_device();
   if (signals_ >= 0) ::close(signals_);
   if (abort_descriptor_ >= 0) ::close(abort_descriptor_);
 }
@@ -108,13 +107,52 @@ Result<BlockDevice*> MountDaemon::open_device() {
   options.read_only = request_.options.filesystem.read_only;
   options.exclusive_wait_ms = kPredecessorWaitMs;
   device_ = FS_TRY(open_source(request_.source_path, options, logger_));
-  if (request_.options.iolog.empty()) return device_.get();
-  recording_ = FS_TRY(IoRecording::start(request_.options.iolog, *device_));
-  return &recording_->device();
+  BlockDevice* device = device_.get();
+  const MountOptions& wanted = request_.options;
+  if (!wanted.iolog.empty()) {
+    recording_ = FS_TRY(IoRecording::start(wanted.iolog, *device_));
+    device = &recording_->device();
+  }
+  if (wanted.verify_one_in != 0) {
+    VerifyingOptions verifying;
+    verifying.sample_one_in = static_cast<uint32_t>(wanted.verify_one_in);
+    verifying_ = std::make_unique<VerifyingDevice>(*device, verifying);
+    device = verifying_.get();
+  }
+  if (wanted.injected_delay_ns != 0) {
+    delaying_ = std::make_unique<DelayingDevice>(*device, clock_, wanted.injected_delay_ns,
+                                                 clock_.monotonic_ns());
+    device = delaying_.get();
+  }
+  return device;
+}
+
+void MountDaemon::drop_device() {
+  delaying_.reset();
+  verifying_.reset();
+  recording_.reset();
+  device_.reset();
+}
+
+void MountDaemon::warn_if_unsafe() {
+  const FileSystemOptions& options = request_.options.filesystem;
+  if (options.stable == StablePolicy::off) {
+    logger_.write(LogLevel::warning,
+                  request_.source +
+                      ": stable=off: pages change while they are written, and what "
+                      "is written then cannot be read");
+  }
+  if (!options.guard) {
+    logger_.write(LogLevel::warning,
+                  request_.source +
+                      ": guard=off: nothing is verified, and what is written now "
+                      "cannot be read without guard=off");
+  }
 }
 
 Status MountDaemon::open_filesystem() {
   BlockDevice* const device = FS_TRY(open_device());
+  warn_if_unsafe();
   FileSystemOptions options = request_.options.filesystem;
   options.clock = &clock_;
   options.new_epoch = [](uint8_t epoch[16]) {
@@ -136,6 +174,13 @@ Status MountDaemon::open_filesystem() {
   adapter_options.destroy = [this] { close_filesystem(); };
   if (recording_) {
     adapter_options.mark = [this](std::string_view text) { recording_->mark(text); };
+  }
+  adapter_options.unsafe = request_.options.unsafe;
+  if (verifying_) {
+    adapter_options.add_counters = [&device = *verifying_](Statistics& out) {
+      out.emplace_back("verify_dma.checked", device.verifying_counters().checked);
+      out.emplace_back("verify_dma.mismatches", device.verifying_counters().mismatches);
+    };
   }
   adapter_ = std::make_unique<Adapter>(*fs_, adapter_options);
   return {};
@@ -241,8 +286,7 @@ void MountDaemon::undo_start() {
   adapter_.reset();
   fs_.reset();
   if (recording_) recording_->remove_file();
-  recording_.reset();
-  device_.reset();
+  drop_device();
 }
 
 void MountDaemon::serve() {
@@ -286,9 +330,10 @@ void MountDaemon::close_filesystem() {
                                                request_.source, status.error().message()));
   }
   fs_.reset();
+  delaying_.reset();
   end_recording();
   // Before umount(2) returns, the next user of the device must be able to have it.
-  device_.reset();
+  drop_device();
 }
 
 void MountDaemon::end_recording() {

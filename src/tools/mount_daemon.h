@@ -14,7 +14,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "device/delaying_device.h"
 #include "device/open.h"
+#include "device/verifying_device.h"
 #include "fs/file_system.h"
 #include "fuse/adapter.h"
 #include "fuse/session.h"
@@ -53,13 +55,18 @@ class MountDaemon {
   void close_filesystem();
   void tell_abort();
   void end_recording();
+  void drop_device();
+  void warn_if_unsafe();
   std::string info() const;
 
   const MountRequest request_;
   Logger& logger_;
   SystemClock clock_;
   std::unique_ptr<SourceDevice> device_;
+  // Around the device, from the inside out; each is there only if asked for.
   std::unique_ptr<IoRecording> recording_;
+  std::unique_ptr<VerifyingDevice> verifying_;
+  std::unique_ptr<DelayingDevice> delaying_;
   std::unique_ptr<FileSystem> fs_;
   std::unique_ptr<Adapter> adapter_;
   std::unique_ptr<Session> session_;

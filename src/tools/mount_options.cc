@@ -120,6 +120,28 @@ Status set_commit(std::string_view word, std::string_view value, FileSystemOptio
   return {};
 }
 
+Status set_stable(std::string_view word, std::string_view value, FileSystemOptions& options) {
+  const auto policy = parse_stable_policy(value);
+  if (!policy) return bad_option(word, "auto, wait or copy is wanted");
+  options.stable = *policy;
+  return {};
+}
+
+Status set_guard(std::string_view word, std::string_view value, FileSystemOptions& options) {
+  if (value != "on" && value != "off") return bad_option(word, "on or off is wanted");
+  options.guard = value == "on";
+  return {};
+}
+
+Status set_verify_dma(std::string_view word, std::string_view value, MountOptions& options) {
+  if (value.starts_with("1/")) value.remove_prefix(2);
+  const Result<uint64_t> one_in = parse_number(value);
+  constexpr uint64_t kOneInMax = 1'000'000'000;
+  if (!one_in.ok() || *one_in > kOneInMax) return bad_option(word, "1/N, or 0 for none, is wanted");
+  options.verify_one_in = *one_in;
+  return {};
+}
+
 Status apply_own(std::string_view word, MountOptions& options) {
   constexpr uint64_t kHourMs = 3'600'000;
   const size_t equals = std::min(word.find('='), word.size());
@@ -129,6 +151,9 @@ Status apply_own(std::string_view word, MountOptions& options) {
   if (name == "cache") return set_cache(word, value, filesystem);
   if (name == "errors") return set_errors(word, value, filesystem);
   if (name == "commit") return set_commit(word, value, filesystem);
+  if (name == "stable") return set_stable(word, value, filesystem);
+  if (name == "guard") return set_guard(word, value, filesystem);
+  if (name == "verify_dma") return set_verify_dma(word, value, options);
   if (name == "writeback_delay") {
     filesystem.writeback_delay_ns = FS_TRY(scaled(word, value, kNsPerMs, kHourMs));
   } else if (name == "dirty_limit") {
@@ -136,6 +161,8 @@ Status apply_own(std::string_view word, MountOptions& options) {
     constexpr uint64_t kLeastBytes = 4 << 20;
     if (!bytes.ok() || *bytes < kLeastBytes) return bad_option(word, "a size from 4M is wanted");
     filesystem.dirty_limit_bytes = *bytes;
+  } else if (name == "inject_write_delay") {
+    options.injected_delay_ns = FS_TRY(scaled(word, value, kNsPerMs, kHourMs));
   } else if (name == "iolog") {
     if (value.empty()) return bad_option(word, "a file is wanted");
     options.iolog = value;
@@ -150,6 +177,8 @@ Status apply(std::string_view word, MountOptions& options) {
     options.remount = true;
   } else if (word == "allow_other") {
     options.allow_other = true;
+  } else if (word == "unsafe") {
+    options.unsafe = true;
   } else if (!apply_flag(word, options) && !is_dropped(word)) {
     return apply_own(word, options);
   }
@@ -160,6 +189,15 @@ AtimePolicy atime_policy(unsigned long flags) {
   if (flags & MS_NOATIME) return AtimePolicy::noatime;
   if (flags & MS_STRICTATIME) return AtimePolicy::strictatime;
   return AtimePolicy::relatime;
+}
+
+// What breaks a promise takes two words.
+Status check_unsafe(const MountOptions& options) {
+  if (options.unsafe) return {};
+  constexpr const char* kWhy = "breaks what this filesystem promises; only together with unsafe";
+  if (options.filesystem.stable == StablePolicy::off) return bad_option("stable=off", kWhy);
+  if (!options.filesystem.guard) return bad_option("guard=off", kWhy);
+  return {};
 }
 
 }  // namespace
@@ -176,6 +214,7 @@ Result<MountOptions> parse_mount_options(std::string_view words) {
   if (!options.iolog.empty() && (options.flags & MS_RDONLY) != 0) {
     return bad_option("iolog", "a read-only mount writes nothing to record");
   }
+  FS_TRY(check_unsafe(options));
   options.filesystem.read_only = (options.flags & MS_RDONLY) != 0;
   options.filesystem.atime = atime_policy(options.flags);
   return options;

@@ -62,6 +62,8 @@ class FakeFileSystem final : public FileSystem {
   Status fsync(Ino ino, HandleId handle, bool data_only) override;
   Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) override;
   Status sync_all() override;
+  void set_stable_policy(StablePolicy policy) override { stable_policy = policy; }
+  StablePolicy stable_policy = StablePolicy::automatic;
   FsStatistics statistics() override;
   Statistics counters() override;
   Store& store() override;

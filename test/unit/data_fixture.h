@@ -124,6 +124,8 @@ struct DataSetup {
   uint64_t dirty_limit_bytes = 256ull << 20;
   bool keep_clean = false;
   uint64_t clean_limit_bytes = 512ull << 20;
+  StablePolicy stable = StablePolicy::automatic;
+  uint64_t shadow_limit_bytes = 64ull << 20;
   ErrorPolicy errors = ErrorPolicy::go_on;
   std::function<void(const DeviceRequest&)> before_dma{};
 };
@@ -164,6 +166,8 @@ class DataFixture {
     options.logger = &logger;
     options.writeback_delay_ns = setup.writeback_delay_ns;
     options.dirty_limit_bytes = setup.dirty_limit_bytes;
+    options.stable = setup.stable;
+    options.shadow_limit_bytes = setup.shadow_limit_bytes;
     options.keep_clean = setup.keep_clean;
     options.clean_limit_bytes = setup.clean_limit_bytes;
     context = DataContext::create(*store, device, options);

@@ -34,6 +34,11 @@ DataSetup simulated(uint64_t seed) {
   setup.asynchronous = true;
   setup.writeback_delay_ns = seed % 3 == 0 ? 0 : seed % 3 == 1 ? 20 * kNsPerMs : 500 * kNsPerMs;
   setup.keep_clean = seed % 2 == 0;
+  constexpr StablePolicy kPolicies[] = {StablePolicy::automatic, StablePolicy::wait,
+                                        StablePolicy::copy};
+  setup.stable = kPolicies[seed / 6 % 3];
+  // Down to none: then everything waits.
+  setup.shadow_limit_bytes = seed % 5 * 2 * kBlockSize;
   setup.clean_limit_bytes = 8 * kBlockSize;
   setup.before_dma = [](const DeviceRequest&) { Scheduler::yield(); };
   return setup;

@@ -149,6 +149,7 @@ class FakeData final : public DataContext {
   std::unique_ptr<FileData> open(InodeState& inode) override {
     return std::make_unique<File>(*this, inode);
   }
+  StableControl& stable() override { return stable_; }
   Status sync_all() override {
     std::vector<File*> files;
     {
@@ -295,6 +296,7 @@ class FakeData final : public DataContext {
     for (File* file : files_) file->dirty_ = false;
   }
 
+  StableControl stable_{StablePolicy::automatic, 1 << 20};
   Store& store_;
   FakeMedium& medium_;
   DataCounters counters_;
