@@ -50,8 +50,14 @@ _require_space() {
   free=$(df --output=avail -B1 "$TEST_DIR" | tail -n 1)
   [ "$free" -ge "$1" ] || _notrun "needs $(($1 / 1048576)) MiB of free space in $TEST_DIR"
 }
-# _level QUICK FULL: the amount of work the run is meant to do
-_level() { if [ "$TEST_LEVEL" = quick ]; then echo "$1"; else echo "$2"; fi; }
+# _level QUICK FULL [SOAK]: the amount of work the run is meant to do
+_level() {
+  case $TEST_LEVEL in
+    quick) echo "$1" ;;
+    full) echo "$2" ;;
+    *) echo "${3:-$2}" ;;
+  esac
+}
 
 stablefs() { "$STABLEFS" "$@"; }
 
