@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
-# Copying big trees of the system: equal while mounted and after mounting again, all blocks verified,
-# and the space given back in the end.
+# Copying big trees of the system: equal while mounted and after mounting again, all blocks
+# verified, and the space given back in the end.
 
 # Everything but directories, a line each. Links are counted inside the tree: what is linked from
 # elsewhere has fewer in the copy.
