@@ -49,6 +49,10 @@ struct Setup {
     options.commit_interval_ns = kIntervals[prng.below(std::size(kIntervals))];
     options.cache = prng.chance(3) ? CacheMode::daemon : CacheMode::kernel;
     options.clean_limit_bytes = 8 * kBlockSize;
+    // Not drawn: runs of known seeds stay what they were, but for this.
+    constexpr StablePolicy kPolicies[] = {StablePolicy::automatic, StablePolicy::copy,
+                                          StablePolicy::wait};
+    options.stable = kPolicies[(threads + phases + steps) % std::size(kPolicies)];
     options.atime = prng.chance(3) ? AtimePolicy::strictatime : AtimePolicy::noatime;
   }
 };
