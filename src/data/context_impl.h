@@ -15,6 +15,7 @@
 #include "base/sync.h"
 #include "data/file_data.h"
 #include "data/page.h"
+#include "data/page_pool.h"
 
 namespace stablefs {
 
@@ -60,6 +61,7 @@ class ContextImpl final : public DataContext {
   const DataOptions& options() const { return options_; }
   DataCounters& count() { return counters_; }
   Health& health() { return health_; }
+  PagePool& page_pool() { return *page_pool_; }
   bool abandoned() const { return abandoned_.load(std::memory_order_acquire); }
   // Nothing may be written any more: stopped or abandoned.
   bool closed() const { return closed_.load(std::memory_order_acquire); }
@@ -114,6 +116,7 @@ class ContextImpl final : public DataContext {
   const DataOptions options_;
   const std::unique_ptr<Health> own_health_;  // when the options bring none
   Health& health_;
+  const std::shared_ptr<PagePool> page_pool_ = std::make_shared<PagePool>();
   StableControl stable_;
   DataCounters counters_;
   std::atomic<uint64_t> dirty_pages_{0}, flight_pages_{0}, clean_pages_{0}, shadow_pages_{0},

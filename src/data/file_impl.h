@@ -112,7 +112,7 @@ class FileImpl final : public FileData {
   void install(PageWrite& job, uint64_t block, RewriteAction action) FS_REQUIRES(mutex_);
   BufferSlice new_content(const PageWrite& job, uint64_t block, RewriteAction action)
       FS_REQUIRES(mutex_);
-  static BufferSlice copy_of_page(const PageWrite& job, uint64_t block, const Page& old);
+  BufferSlice copy_of_page(const PageWrite& job, uint64_t block, const Page& old);
   OrderedIo* flight_of(uint64_t block) FS_REQUIRES(mutex_);
 
   // --- writeback (writeback.cc). `owned_from`: blocks from here on are ours by a ticket we hold.

@@ -55,7 +55,7 @@ struct FileImpl::PageWrite {
 };
 
 BufferSlice FileImpl::copy_of_page(const PageWrite& job, uint64_t block, const Page& old) {
-  BufferSlice fresh(kBlockSize);
+  BufferSlice fresh = context_.page_pool().take();
   std::memcpy(fresh.writable().data(), old.buffer.bytes().data(), kBlockSize);
   job.copy_into(fresh.writable(), block);
   return fresh;
@@ -120,7 +120,7 @@ void FileImpl::stage_whole_pages(PageWrite& job, const BufferSlice& payload) {
     counters.pages_adopted.fetch_add(job.whole_end - job.whole_first, std::memory_order_relaxed);
     return;
   }
-  job.whole = BufferSlice(end - first);
+  job.whole = end - first == kBlockSize ? context_.page_pool().take() : BufferSlice(end - first);
   std::memcpy(job.whole.writable().data(), pages.bytes().data(), end - first);
   counters.pages_copied.fetch_add(job.whole_end - job.whole_first, std::memory_order_relaxed);
 }
@@ -343,7 +343,9 @@ BufferSlice FileImpl::new_content(const PageWrite& job, uint64_t block, RewriteA
       if (job.has_whole(block)) {
         return job.whole.slice((block - job.whole_first) * kBlockSize, kBlockSize);
       }
-      BufferSlice fresh(kBlockSize);
+      BufferSlice fresh = context_.page_pool().take();
+      const bool all = job.to_in(block) - job.from_in(block) == kBlockSize;
+      if (!all) std::memset(fresh.writable().data(), 0, kBlockSize);
       job.copy_into(fresh.writable(), block);
       return fresh;
     }
