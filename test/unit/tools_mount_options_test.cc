@@ -53,6 +53,34 @@ TEST_CASE("errors= says what follows an error; remount-ro when it is not given")
   CHECK(policy("errors=abort") == ErrorPolicy::abort);
 }
 
+TEST_CASE("pages hold still unless two words say otherwise") {
+  const MountOptions usual = parse_mount_options("rw").value();
+  CHECK(usual.filesystem.stable == StablePolicy::automatic);
+  CHECK(usual.filesystem.guard);
+  CHECK(usual.verify_one_in == 64);
+  CHECK(usual.injected_delay_ns == 0);
+  CHECK(parse_mount_options("stable=wait").value().filesystem.stable == StablePolicy::wait);
+  for (const char* words : {"stable=off", "guard=off", "stable=off,guard=off"}) {
+    INFO(words);
+    CHECK_FALSE(parse_mount_options(words).ok());
+    CHECK(parse_mount_options(std::string(words) + ",unsafe").ok());
+    CHECK(parse_mount_options(std::string("unsafe,") + words).ok());
+  }
+  CHECK_FALSE(parse_mount_options("unsafe,guard=off").value().filesystem.guard);
+  const auto one_in = [](const char* words) {
+    return parse_mount_options(words).value().verify_one_in;
+  };
+  CHECK(one_in("verify_dma=1/1") == 1);
+  CHECK(one_in("verify_dma=1/1000") == 1000);
+  CHECK(one_in("verify_dma=0") == 0);
+  CHECK(parse_mount_options("inject_write_delay=5").value().injected_delay_ns == 5 * kNsPerMs);
+  for (const char* words : {"stable=", "stable=maybe", "guard=maybe", "verify_dma=",
+                            "verify_dma=1/", "verify_dma=2/3", "inject_write_delay=x"}) {
+    INFO(words);
+    CHECK_FALSE(parse_mount_options(words).ok());
+  }
+}
+
 TEST_CASE("a recording is made of writable mounts only") {
   CHECK(parse_mount_options("rw,iolog=/tmp/log").value().iolog == "/tmp/log");
   CHECK(parse_mount_options("rw").value().iolog.empty());
