@@ -190,6 +190,10 @@ std::vector<Tree::Step> Tree::own_path(const Key& key) {
       return path;
     }
     uint32_t index = child_index(node, key, false);
+    // The key of a node's first child is a lower bound of the subtree. It may be above `key` where
+    // the neighbour was removed to which that belonged; a split would then put its right half
+    // behind a child with a higher key.
+    if (key < node.children.front().key) node.children.front().key = key;
     path.push_back({&node, index});
     at = &node.children[index].node;
   }

@@ -185,3 +185,28 @@ TEST_CASE("appending keys leaves leaves full", "[store][tree]") {
   for (int i = 0; i < 4000; ++i) tree.put(Key(i, 1, 0), value);
   REQUIRE(tree.dirty_nodes() < 110);
 }
+
+// Whoever removes a node leaves its keys to its right neighbour, whose own first child was made for
+// higher ones.
+TEST_CASE("keys below all that a node was made for find their place in it", "[store][tree]") {
+  Tree tree{Generation(1)};
+  Disk disk;
+  Model model;
+  const auto put = [&](uint64_t object, size_t bytes) {
+    model[Key(object, 1, 0)] = Value(bytes, static_cast<std::byte>(object));
+    tree.put(Key(object, 1, 0), model[Key(object, 1, 0)]);
+  };
+  // Three a leaf, some 70 leaves to an inner node, several of those below the root.
+  for (uint64_t i = 1; i <= 900; ++i) put(1000 * i, 1000);
+  REQUIRE(tree.root()->level == 2);
+  for (uint64_t i = 1; i <= 300; ++i) {
+    REQUIRE(tree.erase(Key(1000 * i, 1, 0)));
+    model.erase(Key(1000 * i, 1, 0));
+  }
+  Prng prng(3);
+  for (int i = 0; i < 400; ++i) put(1 + prng.below(300'000), 200);
+  disk.checkpoint(tree);
+  REQUIRE(read_all(tree, disk) == model);
+  for (const auto& [key, value] : Model(model)) REQUIRE(tree.erase(key));
+  REQUIRE(tree.root()->level == 0);
+}
