@@ -45,7 +45,7 @@ enum class ItemKind : uint8_t {
   tuples = 17,      // {0, LBA of the first}: tuples of consecutive blocks, at most
                     // kMaxTuplesPerItem; every mapped written block has its tuples here or inline
   reference = 18,   // {0, LBA}: DiskReference: shared blocks only (count >= 2)
-  damage = 19,      // {0, LBA}: reserved: the damage list
+  damage = 19,      // {0, LBA}: DiskDamage: the damage list
 };
 
 inline constexpr uint32_t kMaxValueBytes = 1000;   // an item's value; larger things are chunked
@@ -241,6 +241,18 @@ struct DiskOrphan {
 struct DiskReference {
   le32 length_blocks;
   le32 count;  // >= 2
+};
+
+// A mapped block whose contents could not be had, as first seen. Goes when the block is freed.
+enum class DamageKind : uint8_t { guard = 1, app_tag = 2, reference_tag = 3, read_error = 4 };
+struct DiskDamage {
+  le64 ino;
+  le64 file_block;
+  DiskTime time;
+  le32 expected;  // guard or tag; 0 of a read error
+  le32 found;
+  uint8_t kind;  // DamageKind
+  uint8_t reserved[3];
 };
 
 }  // namespace stablefs

@@ -52,6 +52,7 @@ struct CheckReport {
 
   uint64_t nodes = 0, items = 0, inodes = 0, directories = 0, files = 0, symlinks = 0, others = 0;
   uint64_t entries = 0, extents = 0, data_blocks = 0, unwritten_blocks = 0, orphans = 0;
+  uint64_t damaged_blocks = 0;  // on the damage list
   uint64_t journal_batches = 0, replayed_records = 0, verified_blocks = 0;
   uint64_t total_blocks = 0, free_blocks = 0;
 

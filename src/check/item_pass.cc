@@ -42,6 +42,8 @@ bool ItemPass::run(Scanner& scanner) {
   const bool complete = scanner.for_each(Key::minimum(), Key::maximum(), reporter_,
                                          [this](const Item& item) { visit(item); });
   finish_object();
+  // What maps the blocks may be among the items that could not be read.
+  if (complete && !scanner.hides(Key::minimum(), Key::maximum())) report_unmapped_damage();
   return complete;
 }
 
@@ -95,9 +97,10 @@ void ItemPass::visit(const Item& item) {
       return visit_tuples(item);
     case ItemKind::reference:
       return visit_reference(item);
+    case ItemKind::damage:
+      return visit_damage(item);
     case ItemKind::xattr:
     case ItemKind::delta:
-    case ItemKind::damage:
       return;
   }
 }
@@ -216,6 +219,7 @@ void ItemPass::visit_extent(const Item& item) {
     return;
   }
   claim_blocks(extent);
+  if (!unwritten) settle_damage(item.key.offset, extent);
   if ((extent.flags & kExtentTuplesInline) != 0) {
     check_tuple_tags(std::span(item.value).subspan(sizeof extent), Lba(extent.lba));
   }
@@ -251,6 +255,24 @@ void ItemPass::claim_blocks(const DiskExtent& extent) {
     }
     ++ledger_.references_seen[lba];
     if ((extent.flags & kExtentUnwritten) != 0) unwritten.add(lba);
+  }
+}
+
+// Items of the list come before all extents.
+void ItemPass::settle_damage(uint64_t first_block, const DiskExtent& extent) {
+  auto at = ledger_.damage.lower_bound(extent.lba);
+  while (at != ledger_.damage.end() && at->first < extent.lba + extent.length_blocks) {
+    const DiskDamage& damage = at->second;
+    const bool ours =
+        damage.ino == object_.ino && damage.file_block == first_block + (at->first - extent.lba);
+    at = ours ? ledger_.damage.erase(at) : std::next(at);
+  }
+}
+
+void ItemPass::report_unmapped_damage() {
+  for (const auto& [lba, damage] : ledger_.damage) {
+    reporter_.add(ProblemId::damage_unmapped, fmt::format("inode {}", uint64_t{damage.ino}),
+                  fmt::format("file block {}, block {}", uint64_t{damage.file_block}, lba));
   }
 }
 
@@ -304,6 +326,11 @@ void ItemPass::visit_reference(const Item& item) {
     return;
   }
   ledger_.references[range.start.value] = {range.length_blocks, reference.count};
+}
+
+void ItemPass::visit_damage(const Item& item) {
+  ++reporter_.counts().damaged_blocks;
+  ledger_.damage[item.key.offset] = load<DiskDamage>(item);
 }
 
 }  // namespace stablefs

@@ -45,10 +45,13 @@ class ItemPass {
   void visit_orphan(const Item& item);
   void visit_tuples(const Item& item);
   void visit_reference(const Item& item);
+  void visit_damage(const Item& item);
   bool expect_type(const Item& item, uint32_t type);
   void check_name(const Item& item, const std::string& name);
   void check_end_of_file(uint64_t first_block, uint64_t length_blocks);
   void claim_blocks(const DiskExtent& extent);
+  void settle_damage(uint64_t first_block, const DiskExtent& extent);
+  void report_unmapped_damage();
   void check_tuple_tags(std::span<const std::byte> tuples, Lba lba);
   bool in_data_area(BlockRange range) const;
   std::string where() const;

@@ -41,6 +41,7 @@ struct Ledger {
   std::map<uint64_t, SharedRun> references;                // by LBA
   std::unordered_map<uint64_t, uint32_t> references_seen;  // blocks of those runs
   std::map<uint64_t, DiskOrphan> orphans;                  // by inode number
+  std::map<uint64_t, DiskDamage> damage;                   // by LBA; gone when seen to be mapped
   std::unordered_map<uint64_t, InodeRecord> inodes;
   uint64_t highest_ino = 0;
 

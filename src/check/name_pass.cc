@@ -14,7 +14,7 @@
 namespace stablefs {
 namespace {
 
-constexpr uint32_t kPathsMax = 100;  // a path costs a scan of each directory on it
+constexpr size_t kPathsMax = 10'000;  // a path costs a scan of each directory on it
 constexpr uint32_t kPathDepthMax = 64;
 constexpr size_t kEntriesMax = 100'000;  // searched for a name in one directory
 constexpr size_t kBatchItems = 1000;
@@ -153,9 +153,10 @@ void NamePass::check_orphans() {
 
 std::string NamePass::where(uint64_t ino) {
   const std::string number = fmt::format("inode {}", ino);
-  if (paths_found_ >= kPathsMax) return number;
-  ++paths_found_;
-  const std::string path = path_of(ino);
+  const auto known = paths_.find(ino);
+  if (known == paths_.end() && paths_.size() >= kPathsMax) return number;
+  const std::string path = known != paths_.end() ? known->second : path_of(ino);
+  if (known == paths_.end()) paths_.emplace(ino, path);
   return path.empty() ? number : number + " (" + escape_text(path) + ")";
 }
 

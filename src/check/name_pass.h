@@ -38,7 +38,7 @@ class NamePass {
   Reporter& reporter_;
   const Ledger& ledger_;
   std::unordered_map<uint64_t, Reach> reach_;
-  uint32_t paths_found_ = 0;
+  std::unordered_map<uint64_t, std::string> paths_;  // asked for already
 };
 
 }  // namespace stablefs

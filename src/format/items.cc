@@ -170,6 +170,25 @@ Verdict check_reference(const Key& key, Bytes value) {
   return reference.count >= 2 ? kGood : "count of a reference";
 }
 
+Verdict check_damage(const Key& key, Bytes value) {
+  if (value.size() != sizeof(DiskDamage)) return "length of a damage item";
+  const DiskDamage damage = *load<DiskDamage>(value);
+  if (key.offset == 0 || key.offset >= kMaxBlock) return "address of damage";
+  if (!valid_object(damage.ino)) return "inode number of damage";
+  if (damage.file_block >= kFileBlocksMax) return "file block of damage";
+  if (damage.time.nanoseconds >= kNanosecondsPerSecond) return "nanoseconds";
+  if (!all_zero_bytes(damage.reserved)) return "reserved bytes";
+  switch (static_cast<DamageKind>(damage.kind)) {
+    case DamageKind::guard:
+    case DamageKind::app_tag:
+    case DamageKind::reference_tag:
+      return kGood;
+    case DamageKind::read_error:
+      return damage.expected == 0 && damage.found == 0 ? kGood : "tags of a read error";
+  }
+  return "kind of damage";
+}
+
 Verdict check_kind(const Key& key, Bytes value, Interval interval) {
   switch (static_cast<ItemKind>(key.kind)) {
     case ItemKind::inode:
@@ -188,8 +207,9 @@ Verdict check_kind(const Key& key, Bytes value, Interval interval) {
       return check_tuples(key, value, interval);
     case ItemKind::reference:
       return check_reference(key, value);
-    case ItemKind::delta:
     case ItemKind::damage:
+      return check_damage(key, value);
+    case ItemKind::delta:
       return "kind is not in use in this version";
   }
   return "unknown kind";
@@ -263,6 +283,14 @@ std::string extent_text(Bytes value) {
   return text;
 }
 
+std::string damage_text(Bytes value) {
+  const DiskDamage damage = *load<DiskDamage>(value);
+  return fmt::format("ino {} file block {} {} expected {:x} found {:x} time {}",
+                     uint64_t{damage.ino}, uint64_t{damage.file_block},
+                     to_string(static_cast<DamageKind>(damage.kind)), uint32_t{damage.expected},
+                     uint32_t{damage.found}, time_text(damage.time));
+}
+
 std::string value_text(const Key& key, Bytes value) {
   const std::string_view raw(reinterpret_cast<const char*>(value.data()), value.size());
   switch (static_cast<ItemKind>(key.kind)) {
@@ -290,8 +318,9 @@ std::string value_text(const Key& key, Bytes value) {
       return fmt::format("blocks {} count {}", uint32_t{reference.length_blocks},
                          uint32_t{reference.count});
     }
-    case ItemKind::delta:
     case ItemKind::damage:
+      return damage_text(value);
+    case ItemKind::delta:
       break;
   }
   return "";
@@ -310,6 +339,20 @@ Status validate_item(const Key& key, Bytes value, Interval interval) {
   }
   if (wrong == kGood) return {};
   return Error(ErrorCode::item_invalid, key_to_text(key) + ": " + wrong);
+}
+
+const char* to_string(DamageKind kind) {
+  switch (kind) {
+    case DamageKind::guard:
+      return "guard";
+    case DamageKind::app_tag:
+      return "app_tag";
+    case DamageKind::reference_tag:
+      return "reference_tag";
+    case DamageKind::read_error:
+      return "read_error";
+  }
+  return "?";
 }
 
 std::string key_to_text(const Key& key) {

@@ -21,6 +21,8 @@ Status validate_item(const Key& key, std::span<const std::byte> value, Interval 
 std::string item_to_text(const Key& key, std::span<const std::byte> value, Interval interval);
 std::string key_to_text(const Key& key);
 
+const char* to_string(DamageKind kind);
+
 inline Timestamp from_disk(const DiskTime& time) {
   return {static_cast<int64_t>(uint64_t{time.seconds}), time.nanoseconds};
 }

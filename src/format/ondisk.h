@@ -61,6 +61,10 @@ FS_SIZE(DiskDirent, 10);
 FS_SIZE(DiskExtent, 16);
 FS_SIZE(DiskOrphan, 16);
 FS_SIZE(DiskReference, 8);
+FS_SIZE(DiskDamage, 40);
+FS_OFFSET(DiskDamage, time, 16);
+FS_OFFSET(DiskDamage, expected, 28);
+FS_OFFSET(DiskDamage, kind, 36);
 
 #undef FS_SIZE
 #undef FS_OFFSET

@@ -40,6 +40,7 @@ void print_summary(const CheckReport& report) {
              report.orphans);
   fmt::print("{} journal batches, {} transactions replayed in memory, {} blocks verified\n",
              report.journal_batches, report.replayed_records, report.verified_blocks);
+  fmt::print("{} blocks on the damage list\n", report.damaged_blocks);
   fmt::print("{} of {} blocks free\n", report.free_blocks, report.total_blocks);
 }
 
@@ -48,9 +49,13 @@ void print_verdict(const Arguments& arguments, const CheckReport& report) {
     fmt::print("{}: some checks were left out because of the damage\n", arguments.source);
   }
   if (report.clean()) {
-    fmt::print("{}: clean, {} files, {} directories, {}/{} blocks free\n", arguments.source,
+    const std::string damaged =
+        report.damaged_blocks == 0
+            ? ""
+            : fmt::format(", {} blocks on the damage list", report.damaged_blocks);
+    fmt::print("{}: clean, {} files, {} directories, {}/{} blocks free{}\n", arguments.source,
                report.inodes - report.directories, report.directories, report.free_blocks,
-               report.total_blocks);
+               report.total_blocks, damaged);
     return;
   }
   fmt::print("{}: {} problems found, left uncorrected{}\n", arguments.source, report.problems,

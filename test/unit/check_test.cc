@@ -764,6 +764,33 @@ TEST_CASE("check: tuple_app_tag", "[check]") {
   CHECK(fixture.check(true).count("data_app_tag") == 1);
 }
 
+TEST_CASE("check: damage_unmapped, unless inode, file block and block belong together", "[check]") {
+  Fixture fixture;
+  const uint64_t lba = fixture.keyed_blocks.start.value + 70;
+  const uint64_t file_block = 327680 / kBlockSize;
+  const auto put = [&](uint64_t ino, uint64_t block, uint64_t at) {
+    fixture.commit([&](Transaction& transaction) {
+      DiskDamage damage{};
+      damage.ino = ino;
+      damage.file_block = block;
+      damage.kind = static_cast<uint8_t>(DamageKind::guard);
+      transaction.put_struct(Key::global(ItemKind::damage, at), damage);
+    });
+  };
+  put(Fixture::kFile, file_block, lba);
+  CHECK(fixture.check().empty());
+  CHECK(fixture.report().damaged_blocks == 1);
+  CHECK(fixture.report().clean());
+  put(Fixture::kFile, file_block + 1, lba);
+  fixture.expect_only(ProblemId::damage_unmapped);
+  put(Fixture::kSharedA, file_block, lba);
+  fixture.expect_only(ProblemId::damage_unmapped);
+  put(Fixture::kFile, file_block, lba);
+  CHECK(fixture.check().empty());
+  put(Fixture::kFile, file_block, fixture.superblock().block_count - 3);  // of nobody
+  fixture.expect_only(ProblemId::damage_unmapped);
+}
+
 // --- data
 
 TEST_CASE("check: data_guard, with inode, path, offset and block, only when data is read",

@@ -132,6 +132,54 @@ TEST_CASE("an inode with one impossible field is refused", "[format]") {
   CHECK_FALSE(valid(kInodeKey, {}));
 }
 
+TEST_CASE("a damage item with one impossible field is refused", "[format]") {
+  const auto damage_item = [] {
+    DiskDamage damage{};
+    damage.ino = 7;
+    damage.file_block = 3;
+    damage.time.seconds = 1'700'000'000;
+    damage.expected = 0x1234;
+    damage.found = 0x4321;
+    damage.kind = static_cast<uint8_t>(DamageKind::guard);
+    return damage;
+  };
+  const Key key = Key::global(ItemKind::damage, 1000);
+  CHECK(valid(key, bytes_of(damage_item())));
+  CHECK(item_to_text(key, bytes_of(damage_item()), Interval::block_4096) ==
+        "0 damage 1000: ino 7 file block 3 guard expected 1234 found 4321 time "
+        "1700000000.000000000");
+  DiskDamage unreadable = damage_item();
+  unreadable.kind = static_cast<uint8_t>(DamageKind::read_error);
+  unreadable.expected = unreadable.found = 0;
+  CHECK(valid(key, bytes_of(unreadable)));
+  struct Damage {
+    const char* name;
+    std::function<void(DiskDamage&)> apply;
+  };
+  const Damage damages[] = {
+      {"no inode", [](auto& d) { d.ino = 0; }},
+      {"inode number", [](auto& d) { d.ino = 1ull << 63; }},
+      {"file block", [](auto& d) { d.file_block = kMaxFileBytes / kBlockSize; }},
+      {"nanoseconds", [](auto& d) { d.time.nanoseconds = 1'000'000'000; }},
+      {"no kind", [](auto& d) { d.kind = 0; }},
+      {"kind", [](auto& d) { d.kind = 5; }},
+      {"tags of a read error",
+       [](auto& d) { d.kind = static_cast<uint8_t>(DamageKind::read_error); }},
+      {"reserved", [](auto& d) { d.reserved[2] = 1; }},
+  };
+  for (const Damage& damage : damages) {
+    INFO(damage.name);
+    DiskDamage item = damage_item();
+    damage.apply(item);
+    CHECK_FALSE(valid(key, bytes_of(item)));
+  }
+  CHECK_FALSE(valid(Key::global(ItemKind::damage, 0), bytes_of(damage_item())));
+  CHECK_FALSE(valid(Key::global(ItemKind::damage, 1ull << 51), bytes_of(damage_item())));
+  CHECK_FALSE(valid(Key(Ino(7), ItemKind::damage, 1000), bytes_of(damage_item())));
+  CHECK_FALSE(valid(key, bytes_of(damage_item(), 1)));
+  CHECK_FALSE(valid(key, {}));
+}
+
 TEST_CASE("names of entries obey POSIX", "[format]") {
   const Key key(Ino(1), ItemKind::dirent, 256);
   CHECK(valid(key, dirent("a")));
