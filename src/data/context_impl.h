@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/sync.h"
+#include "data/damage_list.h"
 #include "data/file_data.h"
 #include "data/page.h"
 #include "data/page_pool.h"
@@ -55,6 +56,7 @@ class ContextImpl final : public DataContext {
   StableControl& stable() override { return stable_; }
   const DataCounters& counters() const override { return counters_; }
   DataGauges gauges() override;
+  DamageList& damage() override { return damage_; }
 
   Store& store() { return store_; }
   BlockDevice& device() { return device_; }
@@ -118,6 +120,7 @@ class ContextImpl final : public DataContext {
   Health& health_;
   const std::shared_ptr<PagePool> page_pool_ = std::make_shared<PagePool>();
   StableControl stable_;
+  DamageList damage_;
   DataCounters counters_;
   std::atomic<uint64_t> dirty_pages_{0}, flight_pages_{0}, clean_pages_{0}, shadow_pages_{0},
       lost_pages_{0};

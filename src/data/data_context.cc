@@ -30,7 +30,8 @@ ContextImpl::ContextImpl(Store& store, BlockDevice& device, const DataOptions& o
                       : std::make_unique<Health>(
                             HealthOptions{.clock = options.clock, .logger = options.logger})),
       health_(options.health != nullptr ? *options.health : *own_health_),
-      stable_(options.stable, options.shadow_limit_bytes) {
+      stable_(options.stable, options.shadow_limit_bytes),
+      damage_(store, {options.logger, &health_, options.read_only}) {
   writeback_thread_ = Thread("writeback", [this] { write_back_thread(); });
   finish_thread_ = Thread("finisher", [this] { finish_thread(); });
 }
@@ -106,7 +107,8 @@ DataGauges ContextImpl::gauges() {
           .clean_bytes = clean_pages_.load() * kBlockSize,
           .shadow_bytes = shadow_pages_.load() * kBlockSize,
           .lost_bytes = lost_pages_.load() * kBlockSize,
-          .ordered_in_flight = ordered_in_flight_.load()};
+          .ordered_in_flight = ordered_in_flight_.load(),
+          .damage_entries = damage_.size()};
 }
 
 void ContextImpl::account(PageState from, PageState to) {

@@ -18,8 +18,12 @@ constexpr size_t kInodeItemBytes = 20 + sizeof(DiskInode);
 // Below the limit by what neighbours that merge or split in the meantime may add.
 constexpr size_t kReplaceLimitBytes = kMaxTransactionBytes - 16 * 1024;
 constexpr size_t kSlackBytes = 4 * 1024;
-// An extent may have more tuples items than one transaction can delete.
+// An extent may have more tuples items than one transaction can delete, ...
 constexpr uint64_t kRemoveStepBlocks = 8192;
+// ... entries of the damage list as well, ...
+constexpr uint64_t kDamagedStepBlocks = 1024;
+// ... or put.
+constexpr uint64_t kTagStepBlocks = 512;
 
 }  // namespace
 
@@ -107,8 +111,7 @@ Result<ExtentMap::Cost> ExtentMap::replacement_cost(uint64_t first, uint64_t len
   FS_ASSERT(cost.bytes < kReplaceLimitBytes);
   for (const Extent& extent : FS_TRY(overlapping(first, first + length_blocks, SIZE_MAX))) {
     const Extent part = extent.part(first, first + length_blocks, interval_);
-    size_t bytes = kEraseBytes + kRangeBytes;
-    if (part.keyed()) bytes += erase_tuples_bytes(part.length_blocks);
+    const size_t bytes = kEraseBytes + kRangeBytes + freeing_bytes(part);
     if (cost.bytes + bytes > kReplaceLimitBytes && part.first_block > first) {
       cost.length_blocks = part.first_block - first;
       return cost;
@@ -118,15 +121,22 @@ Result<ExtentMap::Cost> ExtentMap::replacement_cost(uint64_t first, uint64_t len
   return cost;
 }
 
-Status ExtentMap::free_blocks(Transaction& transaction, TupleEditor& tuples,
-                              const Extent& gone) const {
-  transaction.free(gone.range());
-  if (gone.keyed()) FS_TRY(tuples.erase(gone.range()));
+Status ExtentMap::free_blocks(Freeing& freeing, const Extent& gone) const {
+  freeing.transaction.free(gone.range());
+  if (gone.keyed()) FS_TRY(freeing.tuples.erase(gone.range()));
+  if (damage_ != nullptr) damage_->erase(freeing.transaction, gone.range(), freeing.healed);
   return {};
 }
 
-Status ExtentMap::cut(Transaction& transaction, TupleEditor& tuples, const Extent& old,
-                      uint64_t first, uint64_t end, uint64_t replaced_key) const {
+size_t ExtentMap::freeing_bytes(const Extent& gone) const {
+  size_t bytes = damage_ == nullptr ? 0 : damage_->count(gone.range()) * kEraseBytes;
+  if (gone.keyed()) bytes += erase_tuples_bytes(gone.length_blocks);
+  return bytes;
+}
+
+Status ExtentMap::cut(Freeing& freeing, const Extent& old, uint64_t first, uint64_t end,
+                      uint64_t replaced_key) const {
+  Transaction& transaction = freeing.transaction;
   if (old.first_block < first) {
     put_extent(transaction, ino_, old.part(0, first, interval_));
   } else if (old.first_block != replaced_key) {
@@ -134,10 +144,11 @@ Status ExtentMap::cut(Transaction& transaction, TupleEditor& tuples, const Exten
   }
   if (old.end_block() > end)
     put_extent(transaction, ino_, old.part(end, old.end_block(), interval_));
-  return free_blocks(transaction, tuples, old.part(first, end, interval_));
+  return free_blocks(freeing, old.part(first, end, interval_));
 }
 
-Result<int64_t> ExtentMap::replace(Transaction& transaction, const Mapping& mapping) const {
+Result<ExtentMap::Replacement> ExtentMap::replace(Transaction& transaction,
+                                                  const Mapping& mapping) const {
   const uint64_t first = mapping.first_block;
   const uint64_t end = first + mapping.range.length_blocks;
   FS_ASSERT(mapping.tuples.size() == mapping.range.length_blocks * tuples_per_block(interval_));
@@ -163,24 +174,32 @@ Result<int64_t> ExtentMap::replace(Transaction& transaction, const Mapping& mapp
     }
   }
 
-  TupleEditor tuples(store_);
+  Freeing freeing{transaction, TupleEditor(store_)};
   auto delta = static_cast<int64_t>(mapping.range.length_blocks);
   for (const Extent& extent : old) {
-    FS_TRY(cut(transaction, tuples, extent, first, end, fresh.first_block));
+    FS_TRY(cut(freeing, extent, first, end, fresh.first_block));
     delta -= extent.part(first, end, interval_).length_blocks;
   }
-  tuples.emit(transaction);
+  freeing.tuples.emit(transaction);
   transaction.allocate(mapping.range);
   put_extent(transaction, ino_, fresh);
   if (!fresh.inline_tuples) put_tuples(transaction, mapping.range, mapping.tuples, interval_);
   transaction.data_checksums(mapping.range, mapping.checksums);
-  return delta;
+  return Replacement{delta, std::move(freeing.healed)};
 }
 
 Result<ExtentMap::Removal> ExtentMap::remove(Transaction& transaction, uint64_t first, uint64_t end,
                                              size_t limit_bytes) const {
   Removal removal;
-  TupleEditor tuples(store_);
+  Freeing freeing{transaction, TupleEditor(store_)};
+  const auto stop_at = [&](uint64_t next_block) {
+    freeing.tuples.emit(transaction);
+    removal.healed = std::move(freeing.healed);
+    removal.next_block = next_block;
+    return std::move(removal);
+  };
+  const bool damaged = damage_ != nullptr && !damage_->empty();
+  const uint64_t step = damaged ? kDamagedStepBlocks : kRemoveStepBlocks;
   size_t tuple_bytes = 0;
   uint64_t at = first;
   while (at < end) {
@@ -189,30 +208,58 @@ Result<ExtentMap::Removal> ExtentMap::remove(Transaction& transaction, uint64_t 
     if (extents.empty()) break;
     for (const Extent& extent : extents) {
       const uint64_t from = std::max(extent.first_block, at);
-      const uint64_t to = std::min({extent.end_block(), end, from + kRemoveStepBlocks});
-      const size_t bytes = extent.keyed() ? erase_tuples_bytes(to - from) : 0;
+      const uint64_t to = std::min({extent.end_block(), end, from + step});
+      const size_t bytes = freeing_bytes(extent.part(from, to, interval_));
       const size_t edges =
           2 * extent_operation_bytes(kMaxInlineTupleBlocks * tuples_per_block(interval_));
       if (removal.blocks_freed > 0 &&
           transaction.size_bytes() + tuple_bytes + bytes + edges > limit_bytes) {
-        removal.next_block = from;
-        tuples.emit(transaction);
-        return removal;
+        return stop_at(from);
       }
       tuple_bytes += bytes;
-      FS_TRY(cut(transaction, tuples, extent, from, to, kEndOfFileBlocks));
+      FS_TRY(cut(freeing, extent, from, to, kEndOfFileBlocks));
       removal.blocks_freed += to - from;
       at = to;
       if (to < extent.end_block() && to < end) {  // the rest of this extent is the next step's
-        removal.next_block = to;
-        tuples.emit(transaction);
-        return removal;
+        return stop_at(to);
       }
     }
   }
+  return stop_at(kEndOfFileBlocks);
+}
+
+Result<uint64_t> ExtentMap::set_app_tag(Transaction& transaction, uint64_t first, uint16_t app_tag,
+                                        size_t limit_bytes) const {
+  const uint32_t per_block = tuples_per_block(interval_);
+  TupleEditor tuples(store_);
+  size_t tuple_bytes = 0;
+  uint64_t at = first;
+  while (true) {
+    auto extents = FS_TRY(overlapping(at, kEndOfFileBlocks, kScanItems));
+    if (extents.empty()) break;
+    for (Extent& extent : extents) {
+      const uint64_t from = std::max(extent.first_block, at);
+      const uint64_t to = std::min(extent.end_block(), from + kTagStepBlocks);
+      const size_t bytes = extent.keyed()
+                               ? TupleEditor::edit_bytes(to - from, interval_)
+                               : extent_operation_bytes(kMaxInlineTupleBlocks * per_block);
+      if (at != first && transaction.size_bytes() + tuple_bytes + bytes > limit_bytes) {
+        tuples.emit(transaction);
+        return from;
+      }
+      at = to;
+      if (extent.keyed()) {
+        tuple_bytes += bytes;
+        FS_TRY(tuples.set_app_tag(extent.part(from, to, interval_).range(), app_tag));
+      } else if (!extent.unwritten) {
+        for (Tuple& tuple : extent.tuples) tuple.app_tag = app_tag;
+        put_extent(transaction, ino_, extent);
+      }
+      if (to < extent.end_block()) break;  // the rest is the next step's
+    }
+  }
   tuples.emit(transaction);
-  removal.next_block = kEndOfFileBlocks;
-  return removal;
+  return kEndOfFileBlocks;
 }
 
 }  // namespace stablefs

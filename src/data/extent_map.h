@@ -12,6 +12,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "data/damage_list.h"
 #include "data/extent.h"
 #include "data/tuple_editor.h"
 #include "store/store.h"
@@ -36,7 +37,9 @@ inline constexpr uint64_t kEndOfFileBlocks = std::numeric_limits<uint64_t>::max(
 
 class ExtentMap {
  public:
-  ExtentMap(Store& store, Ino ino) : store_(store), ino_(ino), interval_(store.interval()) {}
+  // `damage`: may be null.
+  ExtentMap(Store& store, Ino ino, const DamageList* damage = nullptr)
+      : store_(store), ino_(ino), interval_(store.interval()), damage_(damage) {}
 
   // Runs that cover [first, end) exactly, in order.
   Result<std::vector<Run>> lookup(uint64_t first, uint64_t end) const;
@@ -57,32 +60,49 @@ class ExtentMap {
     std::span<const Tuple> tuples;
     std::span<const uint32_t> checksums;  // CRC32C of each block
   };
-  // Maps freshly written blocks; what was mapped there is freed. Returns by how much the number of
-  // mapped blocks changes.
-  Result<int64_t> replace(Transaction& transaction, const Mapping& mapping) const;
+  struct Replacement {
+    int64_t block_delta = 0;  // by how much the number of mapped blocks changes
+    std::vector<Lba> healed;  // off the damage list with the transaction
+  };
+  // Maps freshly written blocks; what was mapped there is freed.
+  Result<Replacement> replace(Transaction& transaction, const Mapping& mapping) const;
 
   struct Removal {
     uint64_t blocks_freed = 0;
     uint64_t next_block = 0;  // go on here; kEndOfFileBlocks: nothing is left
+    std::vector<Lba> healed;  // off the damage list with the transaction
   };
   // Unmaps [first, end) as far as about `limit_bytes` of transaction allow.
   Result<Removal> remove(Transaction& transaction, uint64_t first, uint64_t end,
                          size_t limit_bytes) const;
 
+  // Puts the tuples of written blocks from `first` on with another application tag, as far as about
+  // `limit_bytes` of transaction allow. Returns where to go on; kEndOfFileBlocks: nothing is left.
+  Result<uint64_t> set_app_tag(Transaction& transaction, uint64_t first, uint16_t app_tag,
+                               size_t limit_bytes) const;
+
  private:
   // Extents that overlap [first, end), in order.
   Result<std::vector<Extent>> overlapping(uint64_t first, uint64_t end, size_t limit) const;
   Result<Run> run_of(const Extent& extent, uint64_t first, uint64_t end) const;
+  // What one transaction does with blocks that files give up.
+  struct Freeing {
+    Transaction& transaction;
+    TupleEditor tuples;
+    std::vector<Lba> healed{};
+  };
   // Takes [first, end) out of an old extent: puts what is left at its sides, frees the middle. The
   // item is erased unless something is put at its key (`replaced_key` counts as put).
-  Status cut(Transaction& transaction, TupleEditor& tuples, const Extent& old, uint64_t first,
-             uint64_t end, uint64_t replaced_key) const;
+  Status cut(Freeing& freeing, const Extent& old, uint64_t first, uint64_t end,
+             uint64_t replaced_key) const;
   // The one place where blocks of files are given up: shared blocks will have to be counted here.
-  Status free_blocks(Transaction& transaction, TupleEditor& tuples, const Extent& gone) const;
+  Status free_blocks(Freeing& freeing, const Extent& gone) const;
+  size_t freeing_bytes(const Extent& gone) const;  // that it takes of the transaction at most
 
   Store& store_;
   const Ino ino_;
   const Interval interval_;
+  const DamageList* const damage_;
 };
 
 }  // namespace stablefs

@@ -14,6 +14,8 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "data/buffer.h"
+#include "data/damage_list.h"
+#include "data/extent_map.h"
 #include "data/inode_state.h"
 #include "data/stable_policy.h"
 #include "device/block_device.h"
@@ -26,6 +28,7 @@ struct DataOptions {
   Logger* logger = nullptr;
   // The store's; nothing: one of its own, with the default policy.
   Health* health = nullptr;
+  bool read_only = false;                        // nothing may be written, the damage list included
   uint64_t writeback_delay_ns = 500 * kNsPerMs;  // 0: submit as soon as dirty
   uint64_t dirty_limit_bytes = 256ull << 20;     // writers wait for writeback beyond this
   StablePolicy stable = StablePolicy::automatic;
@@ -43,7 +46,8 @@ struct DataCounters {
       write_errors{0};
 };
 struct DataGauges {
-  uint64_t dirty_bytes, writeback_bytes, clean_bytes, shadow_bytes, lost_bytes, ordered_in_flight;
+  uint64_t dirty_bytes, writeback_bytes, clean_bytes, shadow_bytes, lost_bytes, ordered_in_flight,
+      damage_entries;
 };
 
 class FileData;
@@ -63,6 +67,7 @@ class DataContext {
   virtual StableControl& stable() = 0;
   virtual const DataCounters& counters() const = 0;
   virtual DataGauges gauges() = 0;
+  virtual DamageList& damage() = 0;
 };
 
 // Thread-safe. Range conflicts are resolved inside (tickets in call order).
@@ -89,6 +94,11 @@ class FileData {
   // extents and tuples in a chain of transactions. The caller removes inode and orphan items.
   virtual Status remove_all() = 0;
   virtual Result<uint64_t> seek(uint64_t offset_bytes, bool hole) = 0;  // seek_beyond_end
+  // From now on in every tuple of the file: the inode first, then the tuples there are, in a chain
+  // of transactions that a crash may cut.
+  virtual Status set_app_tag(uint16_t app_tag, Timestamp now) = 0;
+  // What is committed of [first_block, end_block), with tuples.
+  virtual Result<std::vector<Run>> mapped_runs(uint64_t first_block, uint64_t end_block) = 0;
   // Blocks promised to dirty pages (st_blocks counts them).
   virtual uint64_t promised_blocks() = 0;
   virtual void drop_clean() = 0;

@@ -54,6 +54,8 @@ class FileImpl final : public FileData {
   bool has_dirty_pages() override;
   Status remove_all() override;
   Result<uint64_t> seek(uint64_t offset_bytes, bool hole) override;
+  Status set_app_tag(uint16_t app_tag, Timestamp now) override;
+  Result<std::vector<Run>> mapped_runs(uint64_t first_block, uint64_t end_block) override;
   uint64_t promised_blocks() override;
   void drop_clean() override;
   bool has_lost_pages() override;
@@ -161,6 +163,9 @@ class FileImpl final : public FileData {
   Status free_chain(uint64_t start_block, const std::function<Status(Transaction&)>& last);
   Status cancel_from(uint64_t first_block);
   void remove_pages(uint64_t first_block) FS_REQUIRES(mutex_);
+
+  // --- tuples (file_tags.cc)
+  Status put_app_tag(uint16_t app_tag, Timestamp now);
 
   ContextImpl& context_;
   Store& store_;

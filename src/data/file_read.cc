@@ -150,14 +150,15 @@ Status FileImpl::read_missing(uint64_t offset, std::span<std::byte> out,
   ReadPlan plan(offset, out);
   std::deque<BufferSlice> contents;  // of the pages that stay in the cache
   Status status = [&]() -> Status {
-    BlockReader reader(context_, extents_, inode_.ino);
+    BlockReader reader(context_, extents_, inode_);
     for (const Missing& gap : missing) {
       std::span<std::byte> pages;
       if (gap.read_id != 0) {
         contents.emplace_back((gap.end_block - gap.first_block) * kBlockSize);
         pages = contents.back().writable();
       }
-      for (Run& run : FS_TRY(extents_.lookup(gap.first_block, gap.end_block))) {
+      auto runs = FS_TRY(extents_.lookup(gap.first_block, gap.end_block));
+      for (Run& run : runs) {
         const uint64_t first_byte = run.first_block * kBlockSize;
         const uint64_t end_byte = run.end_block() * kBlockSize;
         if (run.kind != RunKind::written) {
@@ -214,7 +215,7 @@ void FileImpl::end_reading(const Missing& gap, const BufferSlice* content) {
 }
 
 Result<BufferSlice> FileImpl::read_base(uint64_t block) {
-  BlockReader reader(context_, extents_, inode_.ino);
+  BlockReader reader(context_, extents_, inode_);
   BufferSlice content(kBlockSize);
   auto runs = FS_TRY(extents_.lookup(block, block + 1));
   FS_ASSERT(runs.size() == 1);

@@ -180,9 +180,9 @@ Status FileImpl::commit_size(uint64_t size_bytes, Timestamp now, uint64_t& free_
   attributes.disk_size_bytes = disk_size;
   attributes.modify_time = attributes.change_time = now;
   Transaction transaction;
+  ExtentMap::Removal removal;
   if (free_from != kEndOfFileBlocks) {
-    const ExtentMap::Removal removal =
-        FS_TRY(extents_.remove(transaction, free_from, kEndOfFileBlocks, kFreeBytes));
+    removal = FS_TRY(extents_.remove(transaction, free_from, kEndOfFileBlocks, kFreeBytes));
     FS_ASSERT(attributes.block_count >= removal.blocks_freed);
     attributes.block_count -= removal.blocks_freed;
     free_from = removal.next_block;
@@ -197,6 +197,7 @@ Status FileImpl::commit_size(uint64_t size_bytes, Timestamp now, uint64_t& free_
   inode_.last_sequence = FS_TRY(store_.commit(transaction, false));
   inode_.attributes = attributes;
   inode_.item_dirty = false;
+  context_.damage().forget(removal.healed);
   MutexLock lock(mutex_);
   size_ = size_bytes;
   disk_size_moved(disk_size);
@@ -254,6 +255,7 @@ Status FileImpl::free_chain(uint64_t start_block, const std::function<Status(Tra
     inode_.attributes = attributes;
     inode_.item_dirty = false;
     inode_.last_sequence = sequence;
+    context_.damage().forget(removal.healed);
   }
   return {};
 }

@@ -93,7 +93,8 @@ Status FileImpl::commit(OrderedIo& io, Outcome& outcome) {
 
   Transaction transaction;
   const ExtentMap::Mapping mapping{io.extent.first_block(), io.range, io.tuples, io.checksums};
-  const int64_t delta = FS_TRY(extents_.replace(transaction, mapping));
+  const ExtentMap::Replacement replaced = FS_TRY(extents_.replace(transaction, mapping));
+  const int64_t delta = replaced.block_delta;
   InodeAttributes attributes = inode_.attributes;
   FS_ASSERT(delta >= 0 || attributes.block_count >= static_cast<uint64_t>(-delta));
   attributes.block_count += static_cast<uint64_t>(delta);
@@ -104,6 +105,7 @@ Status FileImpl::commit(OrderedIo& io, Outcome& outcome) {
       FS_TRY(store_.commit(transaction, false, reserved ? &io.journal : nullptr));
   inode_.attributes = attributes;
   inode_.item_dirty = false;
+  context_.damage().forget(replaced.healed);
 
   io.extent.commit();
   context_.stable().note_flight(context_.now_ns() - io.submitted_ns);

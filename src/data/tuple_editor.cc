@@ -147,6 +147,33 @@ Status TupleEditor::erase(BlockRange range) {
   return {};
 }
 
+Status TupleEditor::set_app_tag(BlockRange range, uint16_t app_tag) {
+  FS_ASSERT(app_tag != kEscapeAppTag);
+  FS_TRY(load(range));
+  const uint32_t per_block = tuples_per_block(interval_);
+  uint64_t at = range.start.value;
+  const uint64_t end = range.end().value;
+  while (at < end) {
+    auto piece = pieces_.upper_bound(at);
+    if (piece == pieces_.begin()) return missing(Lba(at));
+    --piece;
+    const uint64_t piece_end = piece->first + piece->second.size() / per_block;
+    if (piece_end <= at) return missing(Lba(at));
+    const uint64_t to = std::min(end, piece_end);
+    for (uint64_t i = (at - piece->first) * per_block; i < (to - piece->first) * per_block; ++i) {
+      piece->second[i].app_tag = app_tag;
+    }
+    at = to;
+  }
+  return {};
+}
+
+size_t TupleEditor::edit_bytes(uint64_t length_blocks, Interval interval) {
+  // In the worst case each block has an item of its own; both ends lie inside items that go on.
+  const size_t block_bytes = kPutOverheadBytes + tuples_per_block(interval) * sizeof(Tuple);
+  return length_blocks * block_bytes + 2 * (kPutOverheadBytes + kMaxItemBytes);
+}
+
 void TupleEditor::emit(Transaction& transaction) const {
   for (const auto& [lba, tuples] : original_) {
     if (!pieces_.contains(lba)) transaction.erase(Key::global(ItemKind::tuples, lba));

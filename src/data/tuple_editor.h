@@ -2,7 +2,7 @@
 // Tuples of longer extents: items {0, tuples, LBA} of up to kMaxTuplesPerItem tuples. Runs need not
 // be aligned; the item that contains an LBA is the last one at or below it.
 //
-// An editor collects the deletions of one transaction: several extents may have their tuples in
+// An editor collects the changes of one transaction: several extents may have their tuples in
 // one item, and the tree shows only what was committed before.
 #pragma once
 
@@ -35,6 +35,9 @@ class TupleEditor {
   explicit TupleEditor(Store& store) : store_(store), interval_(store.interval()) {}
 
   Status erase(BlockRange range);
+  Status set_app_tag(BlockRange range, uint16_t app_tag);
+  // Worst case a transaction grows by when the tuples of a run are put anew.
+  static size_t edit_bytes(uint64_t length_blocks, Interval interval);
   void emit(Transaction& transaction) const;
 
  private:

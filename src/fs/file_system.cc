@@ -45,6 +45,7 @@ Result<std::unique_ptr<FileSystem>> FileSystem::open(BlockDevice& device,
   data_options.clock = options.clock;
   data_options.logger = options.logger;
   data_options.health = parts.health.get();
+  data_options.read_only = options.read_only;
   data_options.writeback_delay_ns = writeback_delay_ns(options);
   data_options.dirty_limit_bytes = options.dirty_limit_bytes;
   data_options.stable = options.stable;

@@ -21,8 +21,10 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "data/buffer.h"
+#include "data/extent_map.h"
 #include "data/stable_policy.h"
 #include "device/block_device.h"
+#include "store/damage.h"
 #include "store/store.h"
 
 namespace stablefs {
@@ -170,6 +172,16 @@ class FileSystem {
   virtual Status fsync(Ino ino, HandleId handle, bool data_only) = 0;
   // SEEK_DATA / SEEK_HOLE.
   virtual Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) = 0;
+
+  // --- integrity
+  virtual Result<uint16_t> app_tag(Ino ino) = 0;  // of a regular file; 0: none
+  virtual Status set_app_tag(Ino ino, uint16_t app_tag) = 0;
+  // What is committed of these blocks of the file, with tuples.
+  virtual Result<std::vector<Run>> mapped_runs(Ino ino, uint64_t first_block,
+                                               uint64_t end_block) = 0;
+  // The damage list in order of addresses, with paths: looks through all names.
+  virtual Result<std::vector<DamageEntry>> damage(Lba from, size_t limit) = 0;
+  virtual Status clear_damage() = 0;
 
   virtual Status sync_all() = 0;  // syncfs: as fsync, for all files
   // From the next write on.

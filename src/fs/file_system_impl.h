@@ -75,6 +75,12 @@ class FileSystemImpl final : public FileSystem {
   Status fsync(Ino ino, HandleId handle, bool data_only) override;
   Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) override;
 
+  Result<uint16_t> app_tag(Ino ino) override;
+  Status set_app_tag(Ino ino, uint16_t app_tag) override;
+  Result<std::vector<Run>> mapped_runs(Ino ino, uint64_t first_block, uint64_t end_block) override;
+  Result<std::vector<DamageEntry>> damage(Lba from, size_t limit) override;
+  Status clear_damage() override;
+
   Status sync_all() override;
   FsStatistics statistics() override;
   Statistics counters() override;
@@ -138,6 +144,7 @@ class FileSystemImpl final : public FileSystem {
   Status sync_inode(Inode& inode, bool data_only);
   Status sync_everything();
   bool may_have_lost(Inode& inode);
+  Status clear_damage_of(Ino ino, std::span<const Lba> blocks);
 
   // A directory being read.
   struct Listing {

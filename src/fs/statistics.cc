@@ -62,6 +62,7 @@ void add_data(const DataCounters& data, const DataGauges& gauges, Statistics& ou
   out.emplace_back("pages.lost_bytes", gauges.lost_bytes);
   out.emplace_back("guard.verified", data.guard_verified);
   out.emplace_back("guard.mismatches", data.guard_mismatches);
+  out.emplace_back("damage.entries", gauges.damage_entries);
   out.emplace_back("ordered.created", data.ordered_created);
   out.emplace_back("ordered.committed", data.ordered_committed);
   out.emplace_back("ordered.failed", data.ordered_failed);

@@ -65,6 +65,13 @@ class FakeFileSystem final : public FileSystem {
   void set_stable_policy(StablePolicy policy) override { stable_policy = policy; }
   StablePolicy stable_policy = StablePolicy::automatic;
   FsStatistics statistics() override;
+  Result<uint16_t> app_tag(Ino) override { return ErrorCode::not_supported; }
+  Status set_app_tag(Ino, uint16_t) override { return ErrorCode::not_supported; }
+  Result<std::vector<Run>> mapped_runs(Ino, uint64_t, uint64_t) override {
+    return ErrorCode::not_supported;
+  }
+  Result<std::vector<DamageEntry>> damage(Lba, size_t) override { return ErrorCode::not_supported; }
+  Status clear_damage() override { return ErrorCode::not_supported; }
   Statistics counters() override;
   Store& store() override;
 

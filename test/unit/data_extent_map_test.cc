@@ -54,8 +54,8 @@ class ExtentFixture : public DataFixture {
       const auto from = tuples.begin() + static_cast<ptrdiff_t>(i * per_block);
       model[first + i] = {range->start.value + i, {from, from + per_block}};
     }
-    CHECK(*delta == expected);
-    commit(file, transaction, *delta);
+    CHECK(delta->block_delta == expected);
+    commit(file, transaction, delta->block_delta);
     return cost->length_blocks == length;
   }
 

@@ -141,6 +141,7 @@ class FakeStore final : public Store {
 class FakeData final : public DataContext {
  public:
   FakeData(Store& store, FakeMedium& medium) : store_(store), medium_(medium) {}
+  DamageList& damage() override { return damage_; }
 
   std::atomic<uint64_t> write_errors{0};  // of every file
   std::atomic<bool> full{false};
@@ -256,6 +257,10 @@ class FakeData final : public DataContext {
       if (offset >= bytes_.size()) return ErrorCode::seek_beyond_end;
       return hole ? bytes_.size() : offset;
     }
+    Status set_app_tag(uint16_t, Timestamp) override { return ErrorCode::not_supported; }
+    Result<std::vector<Run>> mapped_runs(uint64_t, uint64_t) override {
+      return ErrorCode::not_supported;
+    }
     uint64_t promised_blocks() override { return 0; }
     void drop_clean() override {}
     bool has_lost_pages() override { return context_.write_errors != 0; }
@@ -299,6 +304,7 @@ class FakeData final : public DataContext {
   StableControl stable_{StablePolicy::automatic, 1 << 20};
   Store& store_;
   FakeMedium& medium_;
+  DamageList damage_{store_, {}};  // of a fake nothing is ever damaged
   DataCounters counters_;
   Mutex mutex_{LockRank::page, "fake data"};
   CondVar unused_;
