@@ -113,7 +113,8 @@ std::optional<Mismatch> BlockReader::verify(const Run& run, std::span<const std:
 // The mapping may have been replaced, or the device may have erred once.
 Status BlockReader::read_again(const Read& read) {
   Status result;
-  const auto runs = FS_TRY(extents_.lookup(read.run.first_block, read.run.end_block()));
+  const auto runs =
+      FS_TRY(lookup_beside_changes(extents_, inode_, read.run.first_block, read.run.end_block()));
   for (const Run& run : runs) {
     const std::span<std::byte> memory = part_of(read.memory, read.run, run);
     if (run.kind != RunKind::written) {

@@ -262,4 +262,15 @@ Result<uint64_t> ExtentMap::set_app_tag(Transaction& transaction, uint64_t first
   return kEndOfFileBlocks;
 }
 
+Result<std::vector<Run>> lookup_beside_changes(const ExtentMap& extents, InodeState& inode,
+                                               uint64_t first, uint64_t end) {
+  const uint64_t before = inode.mapping_changes.load();
+  if (before % 2 == 0) {
+    auto runs = extents.lookup(first, end);
+    if (inode.mapping_changes.load() == before) return runs;
+  }
+  MutexLock lock(inode.mutex);
+  return extents.lookup(first, end);
+}
+
 }  // namespace stablefs

@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "data/damage_list.h"
 #include "data/extent.h"
+#include "data/inode_state.h"
 #include "data/tuple_editor.h"
 #include "store/store.h"
 #include "store/transaction.h"
@@ -41,7 +42,8 @@ class ExtentMap {
   ExtentMap(Store& store, Ino ino, const DamageList* damage = nullptr)
       : store_(store), ino_(ino), interval_(store.interval()), damage_(damage) {}
 
-  // Runs that cover [first, end) exactly, in order.
+  // Runs that cover [first, end) exactly, in order. As of one moment only for the holder of the
+  // mutex; others ask lookup_beside_changes.
   Result<std::vector<Run>> lookup(uint64_t first, uint64_t end) const;
   // The run that `block` is in, from `block` on, without tuples; a hole behind the last extent
   // ends at kEndOfFileBlocks.
@@ -104,5 +106,9 @@ class ExtentMap {
   const Interval interval_;
   const DamageList* const damage_;
 };
+
+// ExtentMap::lookup for those who do not hold the mutex of the inode.
+Result<std::vector<Run>> lookup_beside_changes(const ExtentMap& extents, InodeState& inode,
+                                               uint64_t first, uint64_t end);
 
 }  // namespace stablefs

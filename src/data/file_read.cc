@@ -157,7 +157,7 @@ Status FileImpl::read_missing(uint64_t offset, std::span<std::byte> out,
         contents.emplace_back((gap.end_block - gap.first_block) * kBlockSize);
         pages = contents.back().writable();
       }
-      auto runs = FS_TRY(extents_.lookup(gap.first_block, gap.end_block));
+      auto runs = FS_TRY(lookup_beside_changes(extents_, inode_, gap.first_block, gap.end_block));
       for (Run& run : runs) {
         const uint64_t first_byte = run.first_block * kBlockSize;
         const uint64_t end_byte = run.end_block() * kBlockSize;
@@ -217,7 +217,7 @@ void FileImpl::end_reading(const Missing& gap, const BufferSlice* content) {
 Result<BufferSlice> FileImpl::read_base(uint64_t block) {
   BlockReader reader(context_, extents_, inode_);
   BufferSlice content(kBlockSize);
-  auto runs = FS_TRY(extents_.lookup(block, block + 1));
+  auto runs = FS_TRY(lookup_beside_changes(extents_, inode_, block, block + 1));
   FS_ASSERT(runs.size() == 1);
   if (runs.front().kind == RunKind::written) {
     reader.add(std::move(runs.front()), content.writable());

@@ -194,7 +194,10 @@ Status FileImpl::commit_size(uint64_t size_bytes, Timestamp now, uint64_t& free_
     }
   }
   transaction.put_struct(Key(inode_.ino, ItemKind::inode, 0), to_disk(attributes));
-  inode_.last_sequence = FS_TRY(store_.commit(transaction, false));
+  {
+    const MappingChange change(inode_);
+    inode_.last_sequence = FS_TRY(store_.commit(transaction, false));
+  }
   inode_.attributes = attributes;
   inode_.item_dirty = false;
   context_.damage().forget(removal.healed);
@@ -250,6 +253,7 @@ Status FileImpl::free_chain(uint64_t start_block, const std::function<Status(Tra
     }
     if (start_block == kEndOfFileBlocks && last) FS_TRY(last(transaction));
     if (transaction.empty()) return {};
+    const MappingChange change(inode_);
     const Sequence sequence = FS_TRY(store_.commit(transaction, false));
     if (removal.blocks_freed == 0) return {};
     inode_.attributes = attributes;

@@ -101,8 +101,11 @@ Status FileImpl::commit(OrderedIo& io, Outcome& outcome) {
   attributes.disk_size_bytes = disk_size;
   transaction.put_struct(Key(inode_.ino, ItemKind::inode, 0), to_disk(attributes));
   const bool reserved = transaction.size_bytes() <= io.journal_bytes;
-  inode_.last_sequence =
-      FS_TRY(store_.commit(transaction, false, reserved ? &io.journal : nullptr));
+  {
+    const MappingChange change(inode_);
+    inode_.last_sequence =
+        FS_TRY(store_.commit(transaction, false, reserved ? &io.journal : nullptr));
+  }
   inode_.attributes = attributes;
   inode_.item_dirty = false;
   context_.damage().forget(replaced.healed);

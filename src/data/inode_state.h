@@ -9,6 +9,8 @@
 // (lock_same_rank).
 #pragma once
 
+#include <atomic>
+
 #include "base/clock.h"
 #include "base/ids.h"
 #include "base/sync.h"
@@ -42,6 +44,21 @@ struct InodeState {
   // transaction on the inode, by fsync, or by the periodic commit.
   bool item_dirty FS_GUARDED_BY(mutex) = false;
   Sequence last_sequence FS_GUARDED_BY(mutex);  // of the last transaction that put the item
+  // Odd while a transaction that changes extents of the file is applied: a reader looks at the tree
+  // several times, and must not see it before and after.
+  std::atomic<uint64_t> mapping_changes{0};
+};
+
+// Around such a commit, by the holder of the mutex.
+class MappingChange {
+ public:
+  explicit MappingChange(InodeState& inode) : inode_(inode) { inode_.mapping_changes.fetch_add(1); }
+  ~MappingChange() { inode_.mapping_changes.fetch_add(1); }
+  MappingChange(const MappingChange&) = delete;
+  MappingChange& operator=(const MappingChange&) = delete;
+
+ private:
+  InodeState& inode_;
 };
 
 // The item as it goes to disk: size is disk_size_bytes.

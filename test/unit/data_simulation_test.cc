@@ -314,3 +314,60 @@ TEST_CASE("failing writes are told to somebody and harm nothing else, under any 
   });
   CHECK(complaints.first == "");
 }
+
+// Blocks of the file change their places on the device between a reader's looks at the tree.
+TEST_CASE("a reader beside overwrites finds each block old or new, under any schedule",
+          "[data][sim]") {
+  constexpr uint64_t kBlocks = 40;
+  const uint64_t seed = GENERATE(range(1, 101));
+  INFO("seed " << seed);
+  Scheduler scheduler(seed);
+  Complaints complaints;
+  scheduler.run([&] {
+    SimClock clock(scheduler);
+    DataSetup setup = simulated(seed);
+    setup.keep_clean = false;
+    setup.interval = seed % 2 == 0 ? Interval::block_4096 : Interval::sector_512;
+    DataFixture f(setup, &clock);
+    FileData& file = f.make_file();
+    std::array<std::atomic<uint8_t>, kBlocks> newest{};
+    Prng prng(seed);
+    const auto overwrite = [&](uint64_t first, uint64_t blocks, uint8_t version) {
+      const std::vector<std::byte> bytes(blocks * kBlockSize, std::byte{version});
+      complaints.check(file.write(first * kBlockSize, payload_of(bytes), kNow).ok(), "write");
+      for (uint64_t i = first; i < first + blocks; ++i) newest[i] = version;
+    };
+    overwrite(0, kBlocks, 1);
+    complaints.check(file.write_back().ok(), "first write_back");
+    std::atomic<bool> done{false};
+    std::vector<Thread> threads;
+    threads.emplace_back("writer", [&] {
+      for (uint8_t version = 2; version < 30; ++version) {
+        const uint64_t first = prng.below(kBlocks - 1);
+        overwrite(first, 1 + prng.below(std::min<uint64_t>(kBlocks - first, 20)), version);
+        complaints.check(file.write_back().ok(), "write_back");
+      }
+      done = true;
+    });
+    threads.emplace_back("reader", [&] {
+      std::vector<std::byte> bytes(kBlocks * kBlockSize);
+      while (!done) {
+        std::array<uint8_t, kBlocks> before{};
+        for (uint64_t i = 0; i < kBlocks; ++i) before[i] = newest[i];
+        const auto read = file.read(0, bytes);
+        complaints.check(read.ok(), "read: " + what(read));
+        for (uint64_t i = 0; i < kBlocks; ++i) {
+          const auto block = std::span(bytes).subspan(i * kBlockSize, kBlockSize);
+          const bool torn = std::any_of(block.begin(), block.end(),
+                                        [&](std::byte byte) { return byte != block[0]; });
+          complaints.check(!torn, "a torn block");
+          complaints.check(std::to_integer<uint8_t>(block[0]) >= before[i], "an older block");
+        }
+      }
+    });
+    threads.clear();
+    const std::string items = f.check_items();
+    complaints.check(items.empty(), items);
+  });
+  CHECK(complaints.first == "");
+}
