@@ -6,6 +6,11 @@
 // (text of at most 4096 bytes) as a mark into the log of a mount with -o iolog; "stablefs.tune"
 // takes "NAME=VALUE" (stable=auto|wait|copy) and is for root and the daemon's owner. Only on the
 // root directory.
+//
+// "stablefs.damage" of the root directory, or "stablefs.damage.BLOCK" from a device block on, is
+// {"entries": [...], "next": BLOCK or null}; set to "clear" it empties the list. On a regular file
+// "stablefs.tags.FIRST_BLOCK.BLOCKS" is an array of its runs with their tuples, 16 hexadecimal
+// digits each: guard, application tag, reference tag. Both for root and the file's owner only.
 #pragma once
 
 namespace stablefs {
@@ -16,5 +21,10 @@ inline constexpr const char* kControlInfo = "system.stablefs.info";
 inline constexpr const char* kControlMark = "system.stablefs.mark";
 inline constexpr const char* kControlTune = "system.stablefs.tune";
 inline constexpr unsigned kMarkBytesMax = 4096;
+inline constexpr const char* kControlDamage = "system.stablefs.damage";
+inline constexpr const char* kDamageClear = "clear";
+inline constexpr const char* kTagsAttribute = "system.stablefs.tags";
+inline constexpr unsigned kTagsBlocksMax = 128;
+inline constexpr const char* kAppTagAttribute = "user.stablefs.app_tag";
 
 }  // namespace stablefs

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Talking to the running daemon: the control attributes of the root directory (see
-// stablefs/control.h) and the shutdown ioctl.
+// Talking to the running daemon: extended attributes, those of virtual_attributes.h and the control
+// attributes of the root directory (see stablefs/control.h), and the shutdown ioctl.
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "fuse/adapter.h"
+#include "fuse/virtual_attributes.h"
 #include "stablefs/control.h"
 
 namespace stablefs {
@@ -32,6 +33,11 @@ void reply_value(fuse_req_t req, std::string_view value, size_t size) {
   }
 }
 
+void reply_result(fuse_req_t req, const Result<std::string>& value, size_t size) {
+  if (!value.ok()) return reply_error(req, value.error());
+  reply_value(req, std::string_view(*value), size);
+}
+
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
   Adapter& adapter = Adapter::of(req);
   const std::string_view wanted(name);
@@ -40,7 +46,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) 
   } else if (Ino(ino) == kRootIno && wanted == kControlInfo && adapter.options().info) {
     reply_value(req, adapter.options().info(), size);
   } else {
-    fuse_reply_err(req, ENOTSUP);
+    reply_result(req, get_virtual_attribute(req, Ino(ino), wanted), size);
   }
 }
 
@@ -69,16 +75,24 @@ int tune(fuse_req_t req, std::string_view setting) {
   return 0;
 }
 
+void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
+  reply_result(req, list_virtual_attributes(req, Ino(ino)), size);
+}
+
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
+  reply_status(req, remove_virtual_attribute(req, Ino(ino), name));
+}
+
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, size_t size,
-                 int) {
+                 int flags) {
   const std::string_view wanted(name), text(value, size);
-  int error = ENOTSUP;
   if (Ino(ino) == kRootIno && wanted == kControlMark) {
-    error = set_mark(Adapter::of(req).options(), text);
+    fuse_reply_err(req, set_mark(Adapter::of(req).options(), text));
   } else if (Ino(ino) == kRootIno && wanted == kControlTune) {
-    error = tune(req, text);
+    fuse_reply_err(req, tune(req, text));
+  } else {
+    reply_status(req, set_virtual_attribute(req, Ino(ino), name, {value, size}, flags));
   }
-  fuse_reply_err(req, error);
 }
 
 void op_ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*, unsigned,
@@ -100,6 +114,8 @@ void op_ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_inf
 void install_control_operations(fuse_lowlevel_ops& operations) {
   operations.getxattr = op_getxattr;
   operations.setxattr = op_setxattr;
+  operations.listxattr = op_listxattr;
+  operations.removexattr = op_removexattr;
   operations.ioctl = op_ioctl;
 }
 

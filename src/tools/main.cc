@@ -32,6 +32,8 @@ constexpr Program kPrograms[] = {
     {"stats", stats_main, "print the counters of a mounted filesystem"},
     {"tune", tune_main, "change how a mounted filesystem works"},
     {"info", info_main, "print what a filesystem is and how it is mounted"},
+    {"damage", damage_main, "list files with blocks that cannot be had"},
+    {"tags", tags_main, "print guards and tags of a file"},
 };
 
 const Program* find_program(std::string_view name) {

@@ -6,12 +6,14 @@
 namespace stablefs {
 
 int crashtest_main(int argc, char** argv);
+int damage_main(int argc, char** argv);
 int dump_main(int argc, char** argv);
 int fsck_main(int argc, char** argv);
 int info_main(int argc, char** argv);
 int mkfs_main(int argc, char** argv);
 int mount_main(int argc, char** argv);
 int stats_main(int argc, char** argv);
+int tags_main(int argc, char** argv);
 int tune_main(int argc, char** argv);
 int umount_main(int argc, char** argv);
 
