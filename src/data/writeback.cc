@@ -197,7 +197,10 @@ void FileImpl::submit_io(OrderedIo& io, uint64_t skip_blocks) {
   request.lba = io.range.start + skip_blocks;
   request.length_blocks = io.range.length_blocks - skip_blocks;
   request.memory = io.memory;
-  request.tuples = std::span(io.tuples).subspan(skip_blocks * tuples_per_block(interval));
+  request.tuples = {};
+  if (context_.options().guard) {
+    request.tuples = std::span(io.tuples).subspan(skip_blocks * tuples_per_block(interval));
+  }
   request.interval = interval;
   request.complete = [this, &io](Status status, uint64_t blocks_done) {
     io.status = std::move(status);
