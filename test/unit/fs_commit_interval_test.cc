@@ -73,6 +73,30 @@ TEST_CASE("after the interval names and data are durable without being asked for
   }
 }
 
+// Nothing else puts a record into the journal meanwhile: it waits for its commit from when the data
+// was written back on.
+TEST_CASE("the delay of writeback is part of the interval, not added to it", "[fs][sim]") {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    CAPTURE(seed);
+    Simulated s(seed);
+    TestFs& t = s.t;
+    t.options.writeback_delay_ns = kIntervalNs / 2;
+    s.scheduler.run([&] {
+      t.mount();
+      const Ino f = t.make_file(kRootIno, "f");
+      t.write(f, kOld);
+      REQUIRE(name_of(t->sync_all()) == "ok");
+      sleep(s.clock, 2 * kIntervalNs);
+      t.write(f, kNew);
+      sleep(s.clock, kIntervalNs + kWorkNs);
+      s.power_failure();
+      t.mount();
+      CHECK((t.read(t.find(kRootIno, "f")) == kNew));
+      t.unmount();
+    });
+  }
+}
+
 TEST_CASE("times that only memory has are durable after the interval too", "[fs][sim]") {
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
     CAPTURE(seed);
