@@ -7,6 +7,7 @@
 // each header's flushed_sequence is the last sequence of the batch before.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "format/items.h"
@@ -92,11 +93,18 @@ Result<Sequence> StoreImpl::apply(const Transaction& transaction,
 
 StoreImpl::Missing StoreImpl::find_missing(const std::vector<JournalOperation>& operations) {
   MutexLock lock(space_mutex_);
+  const auto erases = static_cast<uint64_t>(std::count_if(
+      operations.begin(), operations.end(),
+      [](const JournalOperation& operation) { return operation.op == JournalOp::erase; }));
   for (const JournalOperation& operation : operations) {
     switch (operation.op) {
       case JournalOp::put:
-      case JournalOp::erase:
         if (NodeRef node = tree_.find_missing(operation.key)) return {node, std::nullopt};
+        break;
+      case JournalOp::erase:
+        if (NodeRef node = tree_.find_missing_to_erase(operation.key, erases)) {
+          return {node, std::nullopt};
+        }
         break;
       case JournalOp::allocate:
       case JournalOp::free:

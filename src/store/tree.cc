@@ -81,6 +81,29 @@ NodeRef Tree::find_missing(const Key& key) {
   return descend(key, false, path);
 }
 
+NodeRef Tree::find_missing_to_erase(const Key& key, uint64_t erases) {
+  std::vector<Step> path;
+  if (NodeRef missing = descend(key, false, path)) return missing;
+  if (path.back().node->leaf().count() > erases) return nullptr;
+  if (NodeRef missing = find_missing_beside(path, true)) return missing;
+  return find_missing_beside(path, false);
+}
+
+NodeRef Tree::find_missing_beside(const std::vector<Step>& path, bool left) {
+  for (size_t depth = path.size() - 1; depth-- > 0;) {
+    const Step& step = path[depth];
+    if (left ? step.index == 0 : step.index + 1 == step.node->children.size()) continue;
+    const NodeRef* at = &step.node->children[left ? step.index - 1 : step.index + 1].node;
+    while ((*at)->loaded() && (*at)->level != 0) {
+      at = left ? &(*at)->children.back().node : &(*at)->children.front().node;
+    }
+    if (!(*at)->loaded()) return *at;
+    (*at)->recently_used.store(true, std::memory_order_relaxed);
+    return nullptr;
+  }
+  return nullptr;
+}
+
 NodeRef Tree::get(const Key& key, std::optional<std::vector<std::byte>>& out) {
   std::vector<Step> path;
   if (NodeRef missing = descend(key, false, path)) return missing;

@@ -76,8 +76,11 @@ class Tree {
   NodeRef floor(const Key& at, const Key& first, bool& found, Key& key,
                 std::vector<std::byte>& value);
   NodeRef find_missing(const Key& key);
+  // The same before a transaction that erases `key` among `erases` items: when they may be all of
+  // the leaf, one of the leaves beside it takes over its keys, and other keys of the transaction.
+  NodeRef find_missing_to_erase(const Key& key, uint64_t erases);
 
-  // --- changing (exclusive lock; find_missing(key) was null)
+  // --- changing (exclusive lock; find_missing was null for all keys of the transaction)
   void put(const Key& key, std::span<const std::byte> value);
   bool erase(const Key& key);  // false: there was no such item
 
@@ -112,6 +115,8 @@ class Tree {
   };
   static uint32_t child_index(const Node& node, const Key& key, bool strictly_below);
   NodeRef descend(const Key& key, bool strictly_below, std::vector<Step>& path);
+  // What is not loaded on the way to the leaf beside the one `path` leads to.
+  static NodeRef find_missing_beside(const std::vector<Step>& path, bool left);
   NodeRef new_node(uint32_t level);
   NodeRef own(const NodeRef& node);
   // Owns every node from the root to the leaf of `key`; path[i].node are the owned ones.

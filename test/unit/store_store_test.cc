@@ -532,3 +532,48 @@ TEST_CASE("a small journal ring is used over and over without losing anything", 
   auto store = f.open(device);
   REQUIRE(read_all(*store) == model);
 }
+
+// The keys of a leaf that is emptied and removed go to the leaf beside it.
+TEST_CASE("a transaction that empties leaves and puts keys of them needs no luck with the cache",
+          "[store]") {
+  constexpr uint64_t kKeys = 300, kErased = 7;
+  Fixture f;
+  MemoryDevice device(8192);
+  REQUIRE(format_device(device, format_options()).ok());
+  const auto key = [](uint64_t n) { return Key(Ino(5), ItemKind::xattr, n); };
+  const Value value(1000, std::byte{7});  // three a leaf
+  Model model;
+  auto store = f.open(device);
+  for (uint64_t i = 0; i < kKeys; ++i) {
+    Transaction tx;
+    tx.put(key(1000 * i), value);
+    model[key(1000 * i)] = value;
+    REQUIRE(store->commit(tx, false).ok());
+  }
+  REQUIRE(store->close().ok());
+  for (uint64_t start = 0; start + kErased <= kKeys; start += 4) {
+    INFO("from " << start);
+    store = f.open(device);  // no leaf is in memory
+    Transaction there, back;
+    for (uint64_t i = start; i < start + kErased; ++i) {
+      there.erase(key(1000 * i));
+      back.put(key(1000 * i), value);
+    }
+    for (const uint64_t i : {start, start + kErased / 2, start + kErased - 1}) {
+      there.put(key(1000 * i + 500), value);
+      back.erase(key(1000 * i + 500));
+    }
+    REQUIRE(store->commit(there, false).ok());
+    if (start % 8 == 0) {
+      REQUIRE(store->close().ok());
+    } else {  // the replay has no leaf in memory either
+      REQUIRE(store->sync(store->last_sequence()).ok());
+      store->stop(ErrorCode::shut_down);
+    }
+    store = f.open(device);
+    REQUIRE(store->commit(back, false).ok());
+    REQUIRE(store->close().ok());
+  }
+  store = f.open(device);
+  CHECK(read_all(*store) == model);
+}
