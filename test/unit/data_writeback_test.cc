@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What happens while data is on its way: rewriting pages in flight, order of commits beyond the
 // end of the file, failures, throttling, a full or a hung device.
+#include <chrono>
+#include <thread>
+
 #include "data/extent_map.h"
 #include "data_fixture.h"
 
@@ -418,4 +421,30 @@ TEST_CASE("sync_all covers all files, while some go and come", "[data]") {
   stop = true;
   traffic.join();
   CHECK(f.check_items() == "");
+}
+
+TEST_CASE("an application tag set while data is in flight is in its tuples, too", "[data]") {
+  DataFixture f;
+  FileData& file = f.make_file();
+  Prng prng(1);
+  REQUIRE(file.write(0, payload_of(random_bytes(prng, 20 * kBlockSize)), kNow).ok());
+  f.device.close(f.data_blocks());
+  Thread writer("writer", [&] { (void)file.write_back(); });
+  wait_until([&] { return f.device.held() != 0; });
+  std::atomic<bool> set{false};
+  Thread setter("setter", [&] { set = file.set_app_tag(0xBEEF, kNow).ok(); });
+  // Time for a change that does not wait to be over.
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  CHECK_FALSE(set);
+  f.device.open();
+  writer.join();
+  setter.join();
+  CHECK(set);
+  const auto runs = file.mapped_runs(0, 20);
+  REQUIRE(runs.ok());
+  size_t tuples = 0;
+  for (const Run& run : *runs) {
+    for (const Tuple& tuple : run.tuples) tuples += tuple.app_tag == 0xBEEF ? 1 : 0;
+  }
+  CHECK(tuples == 20);
 }

@@ -362,6 +362,9 @@ TEST_CASE("the damage list names the file, once, and survives remount and crash"
   const Lba lba = f.lba_of(ino, 2);
   f.flip(lba, 5);
   for (int i = 0; i < 3; ++i) CHECK(f.read(ino, bytes) == "guard_mismatch");
+  // Nor is it built upon: a write of a part would give wrong bytes a good guard.
+  CHECK(name_of(f->write(ino, 0, 2 * kBlockSize + 10, TestFs::payload("part"), false)) ==
+        "guard_mismatch");
   const auto expect_entry = [&](const std::string& path) {
     const auto damage = f.damage();
     REQUIRE(damage.size() == 1);
@@ -418,6 +421,7 @@ TEST_CASE("an entry of the damage list goes with its block", "[fs][damage]") {
       CHECK(f.damage().empty());
       return;
   }
+  CHECK(f.statistic("damage.entries") == 1);
   f.unmount();
   CHECK(f.check().size() == 1);  // that of `keep`; no entry is left over
   f.mount();
