@@ -76,15 +76,50 @@ Result<Descriptor> claim_block_device(const std::string& path, const OpenDeviceO
 
 // An OFD lock goes with the open file, not the process: it survives fork() and is not lost when
 // somebody else in the process closes the same file.
-Status lock_image(int fd, const std::string& path, const OpenDeviceOptions& options) {
+Status lock_image(int fd, const std::string& path, const OpenDeviceOptions& options,
+                  uint64_t offset_bytes = 0, uint64_t length_bytes = 0) {
   return retry_while_busy(options.exclusive_wait_ms, [&]() -> Status {
     struct flock lock {};
     lock.l_type = options.read_only ? F_RDLCK : F_WRLCK;
     lock.l_whence = SEEK_SET;
+    lock.l_start = static_cast<off_t>(offset_bytes);
+    lock.l_len = static_cast<off_t>(length_bytes);  // 0: to the end, wherever that will be
     if (fcntl(fd, F_OFD_SETLK, &lock) == 0) return {};
     if (errno == EAGAIN || errno == EACCES) return Error(ErrorCode::device_busy, path);
     return open_errno(path, errno);
   });
+}
+
+// First line of a file of sysfs; empty when there is none.
+std::string read_line(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+uint64_t read_bytes_of_sectors(const std::string& path) {
+  constexpr uint64_t kSysfsSectorBytes = 512;
+  return std::strtoull(read_line(path).c_str(), nullptr, 10) * kSysfsSectorBytes;
+}
+
+// Each loop device of an image can be claimed by somebody else, so who has one (or a partition of
+// it) also holds the lock on its part of the image. Nothing when the image cannot be reached: it
+// was deleted, or belongs to another mount namespace.
+Result<Descriptor> lock_image_behind(const SourceFile& source, dev_t device,
+                                     const OpenDeviceOptions& options) {
+  const std::string base = fmt::format("/sys/dev/block/{}:{}", major(device), minor(device));
+  const std::string partition_start = read_line(base + "/partition").empty() ? "" : base + "/start";
+  const std::string loop = (partition_start.empty() ? base : base + "/..") + "/loop";
+  const std::string path = read_line(loop + "/backing_file");
+  if (path.empty()) return Descriptor();
+  Descriptor image(open(path.c_str(), (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+  if (!image.valid()) return Descriptor();
+  uint64_t offset_bytes = std::strtoull(read_line(loop + "/offset").c_str(), nullptr, 10);
+  if (!partition_start.empty()) offset_bytes += read_bytes_of_sectors(partition_start);
+  FS_TRY(lock_image(image.get(), source.path + ": so is its image " + path, options, offset_bytes,
+                    source.block_count * kBlockSize));
+  return image;
 }
 
 bool direct_io_works(int fd, uint64_t size_bytes) {
@@ -164,6 +199,9 @@ Result<std::unique_ptr<SourceDevice>> open_source(const std::string& path,
     FS_TRY(lock_image(source.io.get(), source.path, options));
   }
   source.block_count = FS_TRY(size_of(source)) / kBlockSize;
+  if (source.block_device && options.exclusive) {
+    source.image = FS_TRY(lock_image_behind(source, info.st_rdev, options));
+  }
   source.discard =
       !options.read_only && (!source.block_device || block_device_discards(info.st_rdev));
   return std::unique_ptr<SourceDevice>(

@@ -32,6 +32,7 @@ class Descriptor {
 struct SourceFile {
   Descriptor io;     // all I/O; holds the OFD lock of an image
   Descriptor claim;  // O_EXCL on a block device; invalid when not claimed
+  Descriptor image;  // of a loop device: holds the OFD lock on its part of the image
   std::string path;  // canonical
   uint64_t block_count = 0;
   bool block_device = false;

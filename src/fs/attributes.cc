@@ -139,6 +139,7 @@ Status FileSystemImpl::clear_suid_sgid(Inode& inode) {
 
 void FileSystemImpl::note_access(Inode& inode) {
   if (options_.atime == AtimePolicy::noatime || !check_changeable().ok()) return;
+  if (!options_.directory_atime && inode.is_directory()) return;
   const Timestamp time = now();
   {
     MutexLock lock(inode.state.mutex);

@@ -38,6 +38,7 @@ struct FileSystemOptions {
   bool read_only = false;
   CacheMode cache = CacheMode::kernel;
   AtimePolicy atime = AtimePolicy::relatime;
+  bool directory_atime = true;  // false: not those of directories
   ErrorPolicy errors = ErrorPolicy::remount_read_only;
   std::function<void()> on_abort;  // with ErrorPolicy::abort: the filesystem has ended itself
   uint64_t writeback_delay_ns = 500 * kNsPerMs;  // 0: submit a page as soon as it is dirty

@@ -146,6 +146,7 @@ Result<uint64_t> FileSystemImpl::seek(Ino ino, HandleId handle, uint64_t offset_
   }
   // The kernel may hold pages we know nothing of, also behind the size we know: no place may be
   // called a hole, and the end of the file is beyond what we can tell.
+  if (!hole && offset_bytes >= kMaxFileBytes) return ErrorCode::seek_beyond_end;  // loops end
   if (!hole) return offset_bytes;
   MutexLock lock(inode.state.mutex);
   const uint64_t size_bytes = inode.state.attributes.size_bytes;

@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "fs/file_system.h"
+#include "fuse/full_files.h"
 #include "fuse/protocol.h"
 #include "fuse/request.h"
 
@@ -62,12 +63,14 @@ class Adapter {
   }
 
   FileSystem& fs() { return fs_; }
+  FullFiles& full_files() { return full_files_; }
   const AdapterOptions& options() const { return options_; }
 
  private:
   FileSystem& fs_;
   const AdapterOptions options_;
   std::function<void(Ino)> invalidate_;
+  FullFiles full_files_;
   std::array<std::atomic<uint64_t>, kOpcodeLimit> requests_{};
 };
 

@@ -14,7 +14,21 @@ void reply_attributes(fuse_req_t req, const Result<Attributes>& attributes) {
   fuse_reply_attr(req, &out, kKeepSeconds);
 }
 
-void op_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
+// Through a handle the kernel asks before it takes a write(2) into its cache; fstat(2) comes
+// without.
+bool must_refuse_writes(Adapter& adapter, Ino ino) {
+  constexpr uint64_t kEnoughBlocks = 256;
+  if (!adapter.full_files().contains(ino)) return false;
+  if (adapter.fs().statistics().available_blocks < kEnoughBlocks) return true;
+  adapter.full_files().remove(ino);
+  return false;
+}
+
+void op_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
+  if (file != nullptr && must_refuse_writes(Adapter::of(req), Ino(ino))) {
+    fuse_reply_err(req, ENOSPC);
+    return;
+  }
   reply_attributes(req, Adapter::of(req).fs().get_attributes(Ino(ino)));
 }
 

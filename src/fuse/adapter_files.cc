@@ -88,11 +88,14 @@ void op_release(fuse_req_t req, fuse_ino_t, fuse_file_info* file) {
 }
 
 void op_flush(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
-  reply_status(req, Adapter::of(req).fs().flush(Ino(ino), file->fh));
+  Adapter& adapter = Adapter::of(req);
+  adapter.full_files().remove(Ino(ino));
+  reply_status(req, adapter.fs().flush(Ino(ino), file->fh));
 }
 
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int data_only, fuse_file_info* file) {
   Adapter& adapter = Adapter::of(req);
+  adapter.full_files().remove(Ino(ino));
   const Status status = adapter.fs().fsync(Ino(ino), file->fh, data_only != 0);
   // The blocks are allocated now, which the kernel's writeback cache does not learn by itself.
   if (status.ok() && data_only == 0 && adapter.options().cache == CacheMode::kernel) {
@@ -142,7 +145,13 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char*, size_t size, off_t of
   const Result<uint64_t> written =
       cached ? write_all(fs, Ino(ino), file->fh, offset_bytes, payload, kill, times_follow)
              : fs.write(Ino(ino), file->fh, offset_bytes, payload, kill, times_follow);
-  if (!written.ok()) return reply_error(req, written.error());
+  if (!written.ok()) {
+    if (times_follow && written.error().code() == ErrorCode::no_space) {
+      adapter.full_files().add(Ino(ino));
+      let_kernel_ask_again(adapter, Ino(ino));
+    }
+    return reply_error(req, written.error());
+  }
   // The mode changed without a SETATTR, so the kernel would go on showing the old one.
   if (kill) let_kernel_ask_again(adapter, Ino(ino));
   fuse_reply_write(req, *written);

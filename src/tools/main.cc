@@ -65,7 +65,10 @@ void print_help(FILE* out) {
 }
 
 int run(const Program& program, int argc, char** argv) {
-  std::string name = std::string(program.name) + ".stablefs";
+  // Helpers of mount(8) and its kin are installed under names of their own.
+  const bool helper = program.name == "mkfs" || program.name == "mount" || program.name == "fsck";
+  std::string name =
+      helper ? std::string(program.name) + ".stablefs" : "stablefs " + std::string(program.name);
   argv[0] = name.data();
   // Nothing of ours throws; this is for the libraries.
   try {

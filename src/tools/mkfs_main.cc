@@ -13,6 +13,7 @@
 
 #include "base/prng.h"
 #include "device/open.h"
+#include "format/superblock.h"
 #include "store/store.h"
 #include "tools/command_line.h"
 #include "tools/loop_device.h"
@@ -171,11 +172,20 @@ Result<std::unique_ptr<SourceDevice>> open_exclusively(const std::string& source
   return open_source(source, options, logger);
 }
 
+// Before anything is cut, wiped or written: a refusal leaves what was there.
+Status check_layout(const Plan& plan, uint64_t block_count) {
+  if (plan.size_bytes) block_count = *plan.size_bytes / kBlockSize;
+  const auto layout = make_layout(block_count, plan.format.journal_blocks);
+  if (!layout.ok()) return layout.error();
+  return {};
+}
+
 Status format_source(const MkfsArguments& arguments, const Plan& plan, const std::string& source,
                      int descriptor) {
   StderrLogger logger(LogLevel::warning);
   std::unique_ptr<SourceDevice> device = FS_TRY(open_exclusively(source, logger));
   FS_TRY(check_content(arguments, descriptor, *device));
+  FS_TRY(check_layout(plan, device->block_count()));
   if (plan.size_bytes) {
     FS_TRY(resize_image(source, descriptor, *plan.size_bytes));
     device.reset();

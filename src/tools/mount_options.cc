@@ -52,7 +52,21 @@ constexpr std::string_view kDroppedWords[] = {
     "nonempty", "blkdev",
 };
 constexpr std::string_view kDroppedPrefixes[] = {
-    "x-", "X-", "comment=", "user=", "fsname=", "subtype=", "uhelper=", "helper=",
+    "x-",
+    "X-",
+    "comment=",
+    "user=",
+    "fsname=",
+    "subtype=",
+    "uhelper=",
+    "helper=",
+    // The kernel's list of a FUSE mount's options, which mount(8) passes on with remount.
+    "user_id=",
+    "group_id=",
+    "rootmode=",
+    "max_read=",
+    "blksize=",
+    "fd=",
 };
 
 Error bad_option(std::string_view word, std::string_view why) {
@@ -137,7 +151,9 @@ Status set_verify_dma(std::string_view word, std::string_view value, MountOption
   if (value.starts_with("1/")) value.remove_prefix(2);
   const Result<uint64_t> one_in = parse_number(value);
   constexpr uint64_t kOneInMax = 1'000'000'000;
-  if (!one_in.ok() || *one_in > kOneInMax) return bad_option(word, "1/N, or 0 for none, is wanted");
+  const bool no_part = one_in.ok() && *one_in == 0 && word.find('/') != word.npos;
+  if (!one_in.ok() || *one_in > kOneInMax || no_part)
+    return bad_option(word, "1/N, or 0 for none, is wanted");
   options.verify_one_in = *one_in;
   return {};
 }
@@ -217,6 +233,7 @@ Result<MountOptions> parse_mount_options(std::string_view words) {
   FS_TRY(check_unsafe(options));
   options.filesystem.read_only = (options.flags & MS_RDONLY) != 0;
   options.filesystem.atime = atime_policy(options.flags);
+  options.filesystem.directory_atime = (options.flags & MS_NODIRATIME) == 0;
   return options;
 }
 
