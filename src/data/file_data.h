@@ -85,6 +85,13 @@ class FileData {
   // Any size change: exclusive over [min(old, new), infinity), waits for ordered extents there,
   // commits size (and frees) itself; mtime/ctime = now.
   virtual Status truncate(uint64_t size_bytes, Timestamp now) = 0;
+  // These bytes, as far as the file reaches, are zero from now on: blocks that are wholly inside
+  // are given back, of others just the bytes change. Waits for ordered extents there. A failure may
+  // leave a part done. mtime/ctime = now.
+  virtual Status punch(uint64_t offset_bytes, uint64_t length_bytes, Timestamp now) = 0;
+  // The same, and without `keep_size` a file that is shorter grows to the end of the range.
+  virtual Status zero(uint64_t offset_bytes, uint64_t length_bytes, bool keep_size,
+                      Timestamp now) = 0;
   // Writes back what is dirty at the call and waits until it is committed (not yet durable: that
   // takes Store::sync of the inode's last_sequence). writeback_failed as long as the newest version
   // of a page is lost: until it is overwritten, truncated away, or gone with the file's memory.

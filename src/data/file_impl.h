@@ -41,6 +41,19 @@ constexpr uint64_t round_up(uint64_t bytes) {
   return blocks_for_bytes(bytes) * kBlockSize;
 }
 
+// Blocks that are ours by a ticket we hold.
+struct OwnedBlocks {
+  uint64_t first = kEndOfFileBlocks;
+  uint64_t end = kEndOfFileBlocks;
+
+  bool has(uint64_t block) const { return block >= first && block < end; }
+  // The end of what is all ours, or all not, from `block` to `limit`.
+  uint64_t same_until(uint64_t block, uint64_t limit) const {
+    if (block < first) return std::min(limit, first);
+    return block < end ? std::min(limit, end) : limit;
+  }
+};
+
 class FileImpl final : public FileData {
  public:
   FileImpl(ContextImpl& context, InodeState& inode);
@@ -50,6 +63,8 @@ class FileImpl final : public FileData {
   Result<uint64_t> write(uint64_t offset_bytes, const BufferSlice& payload,
                          std::optional<Timestamp> now) override;
   Status truncate(uint64_t size_bytes, Timestamp now) override;
+  Status punch(uint64_t offset_bytes, uint64_t length_bytes, Timestamp now) override;
+  Status zero(uint64_t offset_bytes, uint64_t length_bytes, bool keep_size, Timestamp now) override;
   Status write_back() override;
   bool has_dirty_pages() override;
   Status remove_all() override;
@@ -100,8 +115,13 @@ class FileImpl final : public FileData {
 
   // --- writing (file_write.cc)
   void stage_whole_pages(PageWrite& job, const BufferSlice& payload);
-  void acquire_for_write(RangeTicket& ticket, uint64_t offset, uint64_t end);
+  // Over [offset, end) and, when the end of the file may move, all that lies behind that. Returns
+  // the blocks it covers.
+  OwnedBlocks acquire_range(RangeTicket& ticket, RangeClass range_class, uint64_t offset,
+                            uint64_t end, bool may_extend);
   Status zero_edge();
+  // Inside the file.
+  Status write_zeros(uint64_t offset, uint64_t end, const OwnedBlocks& owned);
   Status write_pages(PageWrite& job);
   uint64_t count_not_dirty(uint64_t block, uint64_t end_block) FS_REQUIRES(mutex_);
   Status promise(PageWrite& job, uint64_t block, uint64_t blocks);
@@ -110,17 +130,17 @@ class FileImpl final : public FileData {
   Result<uint64_t> count_replaced(uint64_t block, uint64_t limit);
   RewriteAction choose_rewrite(uint64_t block, bool whole) FS_REQUIRES(mutex_);
   // Until the version of the page that is in flight has landed.
-  Status wait_for_landing(uint64_t block);
+  Status wait_for_landing(uint64_t block, const OwnedBlocks& owned);
   void install(PageWrite& job, uint64_t block, RewriteAction action) FS_REQUIRES(mutex_);
   BufferSlice new_content(const PageWrite& job, uint64_t block, RewriteAction action)
       FS_REQUIRES(mutex_);
   BufferSlice copy_of_page(const PageWrite& job, uint64_t block, const Page& old);
   OrderedIo* flight_of(uint64_t block) FS_REQUIRES(mutex_);
 
-  // --- writeback (writeback.cc). `owned_from`: blocks from here on are ours by a ticket we hold.
+  // --- writeback (writeback.cc)
   Submitted submit_range(uint64_t first, uint64_t end, uint64_t stamp_limit,
-                         uint64_t owned_from = kNoLimit);
-  Submitted submit_below_held(uint64_t owned_from);
+                         const OwnedBlocks& owned = {});
+  Submitted submit_below_held(const OwnedBlocks& owned);
   uint64_t dirty_run(uint64_t first, uint64_t end, uint64_t stamp_limit) FS_REQUIRES(mutex_);
   OrderedIo* take_run(uint64_t first, uint64_t end, uint64_t stamp_limit);
   void start(OrderedIo* io);
@@ -129,8 +149,8 @@ class FileImpl final : public FileData {
   void guard(OrderedIo& io);
   void submit_io(OrderedIo& io, uint64_t skip_blocks);
   Status write_back_counted();
-  Status wait_committed(uint64_t first_block, uint64_t stamp, uint64_t owned_from);
-  Status wait_ordered(uint64_t first_block, uint64_t owned_from);
+  Status wait_committed(uint64_t first_block, uint64_t stamp, const OwnedBlocks& owned);
+  Status wait_ordered(uint64_t first_block, uint64_t end_block, const OwnedBlocks& owned);
 
   // --- finishing (finisher.cc)
   using Work = std::vector<OrderedIo*>;
@@ -154,15 +174,22 @@ class FileImpl final : public FileData {
   // --- size (file_truncate.cc)
   uint64_t acquire_for_truncate(RangeTicket& ticket, uint64_t size_bytes);
   void release(RangeTicket& ticket);
-  Status shrink(uint64_t size_bytes, Timestamp now, uint64_t owned_from);
-  Status cut_off(uint64_t size_bytes, Timestamp now, uint64_t owned_from, uint64_t& free_from);
-  Status write_back_below(uint64_t end_block, uint64_t owned_from);
+  Status shrink(uint64_t size_bytes, Timestamp now, const OwnedBlocks& owned);
+  Status cut_off(uint64_t size_bytes, Timestamp now, const OwnedBlocks& owned, uint64_t& free_from);
+  Status write_back_below(uint64_t end_block, const OwnedBlocks& owned);
   Status wait_for_shrinks();
-  Status grow(uint64_t size_bytes, Timestamp now, uint64_t owned_from);
+  Status grow(uint64_t size_bytes, Timestamp now, const OwnedBlocks& owned);
   Status commit_size(uint64_t size_bytes, Timestamp now, uint64_t& free_from);
   Status free_chain(uint64_t start_block, const std::function<Status(Transaction&)>& last);
   Status cancel_from(uint64_t first_block);
-  void remove_pages(uint64_t first_block) FS_REQUIRES(mutex_);
+  void remove_pages(uint64_t first_block, uint64_t end_block) FS_REQUIRES(mutex_);
+
+  // --- holes (file_punch.cc). All under a truncate ticket.
+  Status clear_range(uint64_t offset, uint64_t end, Timestamp now, const OwnedBlocks& owned);
+  Status clear_edge(uint64_t offset, uint64_t end, const OwnedBlocks& owned);
+  Result<bool> is_hole(uint64_t block);
+  Status unmap(uint64_t first_block, uint64_t end_block, const OwnedBlocks& owned);
+  Result<uint64_t> unmap_link(uint64_t first_block, uint64_t end_block);
 
   // --- tuples (file_tags.cc)
   Status put_app_tag(uint16_t app_tag, Timestamp now);

@@ -17,7 +17,7 @@ Status FileImpl::set_app_tag(uint16_t app_tag, Timestamp now) {
   FS_TRY(context_.health().check(Activity::change));
   if (context_.closed()) return ErrorCode::shut_down;
   RangeTicket ticket(ranges_, RangeClass::truncate, 0, kNoLimit);
-  Status status = wait_ordered(0, 0);
+  Status status = wait_ordered(0, kNoLimit, {.first = 0});
   if (status.ok()) status = put_app_tag(app_tag, now);
   release(ticket);
   return status;

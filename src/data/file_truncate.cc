@@ -38,9 +38,9 @@ Status FileImpl::truncate(uint64_t size_bytes, Timestamp now) {
     MutexLock lock(mutex_);
     size = size_;
   }
-  const uint64_t owned_from = start / kBlockSize;
+  const OwnedBlocks owned{.first = start / kBlockSize};
   const Status status =
-      size_bytes > size ? grow(size_bytes, now, owned_from) : shrink(size_bytes, now, owned_from);
+      size_bytes > size ? grow(size_bytes, now, owned) : shrink(size_bytes, now, owned);
   release(ticket);
   return status;
 }
@@ -67,13 +67,13 @@ void FileImpl::release(RangeTicket& ticket) {
   context_.made_progress(schedule);
 }
 
-Status FileImpl::shrink(uint64_t size_bytes, Timestamp now, uint64_t owned_from) {
+Status FileImpl::shrink(uint64_t size_bytes, Timestamp now, const OwnedBlocks& owned) {
   uint64_t free_from = blocks_for_bytes(size_bytes);
   {
     MutexLock lock(mutex_);
     ++shrinks_begun_;
   }
-  const Status cut = cut_off(size_bytes, now, owned_from, free_from);
+  const Status cut = cut_off(size_bytes, now, owned, free_from);
   {
     MutexLock lock(mutex_);
     ++shrinks_ended_;
@@ -90,17 +90,17 @@ Status FileImpl::shrink(uint64_t size_bytes, Timestamp now, uint64_t owned_from)
 
 // What is in flight across the new end is still mapped with the old size: were the size smaller
 // before the transaction that frees what lies behind it, a crash in between would leave that there.
-Status FileImpl::cut_off(uint64_t size_bytes, Timestamp now, uint64_t owned_from,
+Status FileImpl::cut_off(uint64_t size_bytes, Timestamp now, const OwnedBlocks& owned,
                          uint64_t& free_from) {
   Status status = cancel_from(free_from);
-  if (status.ok()) status = wait_ordered(size_bytes / kBlockSize, owned_from);
-  if (status.ok()) status = write_back_below(free_from, owned_from);
+  if (status.ok()) status = wait_ordered(size_bytes / kBlockSize, kNoLimit, owned);
+  if (status.ok()) status = write_back_below(free_from, owned);
   {
     MutexLock lock(mutex_);
     size_ = size_bytes;
     zero_in_cache(size_bytes);
     tail_.erase(free_from, kNoLimit);
-    remove_pages(free_from);
+    remove_pages(free_from, kNoLimit);
     cut_from_ = kNoLimit;
   }
   if (!status.ok()) return status;
@@ -110,7 +110,7 @@ Status FileImpl::cut_off(uint64_t size_bytes, Timestamp now, uint64_t owned_from
 // A sync beside us may have waited for pages that we dropped: it was promised the size they gave
 // the file, as far as we leave it. Blocks below that never arrived would hold our size on disk
 // back.
-Status FileImpl::write_back_below(uint64_t end_block, uint64_t owned_from) {
+Status FileImpl::write_back_below(uint64_t end_block, const OwnedBlocks& owned) {
   while (true) {
     const uint64_t seen = context_.progress(schedule);
     finish_completed();
@@ -121,7 +121,7 @@ Status FileImpl::write_back_below(uint64_t end_block, uint64_t owned_from) {
       if (lowest >= end_block) return {};
       if (!kUncommittedStates.has(pages_.state(lowest))) return {};  // lost, and told elsewhere
     }
-    if (submit_range(lowest, end_block, kNoLimit, owned_from).any) continue;
+    if (submit_range(lowest, end_block, kNoLimit, owned).any) continue;
     FS_TRY(context_.wait(schedule, seen));
   }
 }
@@ -144,7 +144,7 @@ Status FileImpl::wait_for_shrinks() {
   }
 }
 
-Status FileImpl::grow(uint64_t size_bytes, Timestamp now, uint64_t owned_from) {
+Status FileImpl::grow(uint64_t size_bytes, Timestamp now, const OwnedBlocks& owned) {
   FS_TRY(zero_edge());
   uint64_t stamp = 0, first_block = 0;
   bool wait = false;
@@ -156,8 +156,8 @@ Status FileImpl::grow(uint64_t size_bytes, Timestamp now, uint64_t owned_from) {
   }
   if (wait) {
     const uint64_t errors = errors_.load();
-    submit_range(first_block, kNoLimit, stamp, owned_from);
-    FS_TRY(wait_committed(first_block, stamp, owned_from));
+    submit_range(first_block, kNoLimit, stamp, owned);
+    FS_TRY(wait_committed(first_block, stamp, owned));
     if (errors_.load() != errors) return ErrorCode::writeback_failed;
   }
   uint64_t free_from = kEndOfFileBlocks;
@@ -218,7 +218,7 @@ Status FileImpl::cancel_from(uint64_t first_block) {
       at->second->cancelled = true;
       if (held_.erase(at->first) != 0) ended.push_back(at->second.get());
     }
-    remove_pages(first_block);
+    remove_pages(first_block, kNoLimit);
   }
   for (OrderedIo* io : ended) finish(*io);
   context_.made_progress(schedule);
@@ -226,9 +226,10 @@ Status FileImpl::cancel_from(uint64_t first_block) {
   return {};
 }
 
-void FileImpl::remove_pages(uint64_t first_block) {
+void FileImpl::remove_pages(uint64_t first_block, uint64_t end_block) {
   for (uint64_t from = first_block; const auto next = pages_.next(from, kPresentStates);) {
     const uint64_t block = *next;
+    if (block >= end_block) break;
     from = block + 1;
     Page* page = pages_.find(block);
     if (page->state == PageState::writeback) continue;  // removed when its I/O is over
@@ -268,11 +269,11 @@ Status FileImpl::remove_all() {
   RangeTicket ticket(ranges_, RangeClass::truncate, 0, kNoLimit);
   const Status status = [this]() -> Status {
     FS_TRY(cancel_from(0));
-    FS_TRY(wait_ordered(0, 0));
+    FS_TRY(wait_ordered(0, kNoLimit, {.first = 0}));
     {
       MutexLock lock(mutex_);
       tail_.clear();
-      remove_pages(0);
+      remove_pages(0, kNoLimit);
       cut_from_ = kNoLimit;
     }
     return free_chain(0, {});

@@ -26,6 +26,7 @@ struct FileImpl::PageWrite {
   uint64_t whole_first = 0;
   uint64_t whole_end = 0;
   bool extends = true;  // the size follows; else only an edge of the last page is zeroed
+  OwnedBlocks owned;    // by more than a write ticket
   SpaceReservation promise;
   uint64_t written_end = 0;  // up to here it is done
 
@@ -77,7 +78,7 @@ Result<uint64_t> FileImpl::write(uint64_t offset, const BufferSlice& payload,
   stage_whole_pages(job, payload);
 
   RangeTicket ticket(ranges_);
-  acquire_for_write(ticket, job.offset, job.end);
+  acquire_range(ticket, RangeClass::write, job.offset, job.end, true);
   uint64_t size = 0;
   {
     MutexLock lock(mutex_);
@@ -127,22 +128,24 @@ void FileImpl::stage_whole_pages(PageWrite& job, const BufferSlice& payload) {
 
 // Whoever may move the end of the file owns everything from there on, so the size that decides
 // which bytes that are is looked at again once the ticket is there.
-void FileImpl::acquire_for_write(RangeTicket& ticket, uint64_t offset, uint64_t end) {
+OwnedBlocks FileImpl::acquire_range(RangeTicket& ticket, RangeClass range_class, uint64_t offset,
+                                    uint64_t end, bool may_extend) {
   while (true) {
     uint64_t size = 0;
     {
       MutexLock lock(mutex_);
       size = size_;
     }
-    const bool extends = end > size;
+    const bool extends = may_extend && end > size;
     const uint64_t first = round_down(extends ? std::min(offset, size) : offset);
-    ticket.acquire(RangeClass::write, first, extends ? kNoLimit : round_up(end));
+    ticket.acquire(range_class, first, extends ? kNoLimit : round_up(end));
+    const OwnedBlocks owned{first / kBlockSize, extends ? kNoLimit : blocks_for_bytes(end)};
     {
       MutexLock lock(mutex_);
-      if (end <= size_) return;
-      if (extends && round_down(size_) >= first) return;
+      if (!may_extend || end <= size_) return owned;
+      if (extends && round_down(size_) >= first) return owned;
     }
-    ticket.release();
+    release(ticket);
   }
 }
 
@@ -174,6 +177,14 @@ Status FileImpl::zero_edge() {
   return {};
 }
 
+Status FileImpl::write_zeros(uint64_t offset, uint64_t end, const OwnedBlocks& owned) {
+  PageWrite job;
+  job.offset = job.written_end = offset;
+  job.end = end;
+  job.owned = owned;
+  return write_pages(job);
+}
+
 Status FileImpl::write_pages(PageWrite& job) {
   MutexLock lock(mutex_);
   uint64_t block = job.first_block();
@@ -198,7 +209,7 @@ Status FileImpl::write_pages(PageWrite& job) {
       if (!base.ok()) return base.error();
     } else if (const auto action = choose_rewrite(block, covers); action == RewriteAction::wait) {
       lock.unlock();
-      FS_TRY(wait_for_landing(block));
+      FS_TRY(wait_for_landing(block, job.owned));
       lock.lock();
     } else {
       install(job, block, action);
@@ -286,7 +297,7 @@ OrderedIo* FileImpl::flight_of(uint64_t block) {
   return at->second.get();
 }
 
-Status FileImpl::wait_for_landing(uint64_t block) {
+Status FileImpl::wait_for_landing(uint64_t block, const OwnedBlocks& owned) {
   const uint64_t began_ns = context_.now_ns();
   context_.count().stable_waits.fetch_add(1, std::memory_order_relaxed);
   {
@@ -303,7 +314,7 @@ Status FileImpl::wait_for_landing(uint64_t block) {
       if (!page_in_flight(pages_.state(block))) break;
     }
     // Complete, it may wait for blocks below it in the file.
-    if (submit_below_held(kNoLimit).any) continue;
+    if (submit_below_held(owned).any) continue;
     status = context_.wait(schedule, seen);
     if (!status.ok()) break;
   }

@@ -12,7 +12,7 @@ void FileImpl::submit_dirty() {
 }
 
 FileImpl::Submitted FileImpl::submit_range(uint64_t first, uint64_t end, uint64_t stamp_limit,
-                                           uint64_t owned_from) {
+                                           const OwnedBlocks& owned) {
   Submitted result;
   while (first < end && !context_.closed()) {
     uint64_t run_end = 0;
@@ -27,9 +27,9 @@ FileImpl::Submitted FileImpl::submit_range(uint64_t first, uint64_t end, uint64_
       ++first;
       continue;
     }
-    if (first < owned_from) run_end = std::min(run_end, owned_from);
+    run_end = owned.same_until(first, run_end);
     RangeTicket ticket(ranges_);
-    if (first < owned_from &&
+    if (!owned.has(first) &&
         !ticket.try_acquire(RangeClass::submit, first * kBlockSize, run_end * kBlockSize)) {
       result.blocked = true;
       first = run_end;
@@ -47,7 +47,7 @@ FileImpl::Submitted FileImpl::submit_range(uint64_t first, uint64_t end, uint64_
 }
 
 // Dirty blocks below an ordered extent that is complete hold it up: they go first.
-FileImpl::Submitted FileImpl::submit_below_held(uint64_t owned_from) {
+FileImpl::Submitted FileImpl::submit_below_held(const OwnedBlocks& owned) {
   uint64_t first = 0, end = 0;
   {
     MutexLock lock(mutex_);
@@ -55,7 +55,7 @@ FileImpl::Submitted FileImpl::submit_below_held(uint64_t owned_from) {
     first = *tail_.lowest();
     end = held_.rbegin()->first;
   }
-  return submit_range(first, end, kNoLimit, owned_from);
+  return submit_range(first, end, kNoLimit, owned);
 }
 
 // End of the run of dirty pages that starts at `first`.
@@ -234,7 +234,7 @@ Status FileImpl::write_back_counted() {
   const uint64_t errors = errors_.load();
   if (uncommitted) {
     submit_range(0, kNoLimit, stamp);
-    FS_TRY(wait_committed(0, stamp, kNoLimit));
+    FS_TRY(wait_committed(0, stamp, {}));
   }
   FS_TRY(wait_for_shrinks());
   if (errors_.load() != errors || has_lost_pages()) return ErrorCode::writeback_failed;
@@ -243,7 +243,7 @@ Status FileImpl::write_back_counted() {
 
 // Until no page from `first_block` on has a write up to `stamp` that is not committed. Pages that
 // were done once stay done: later writes have later stamps.
-Status FileImpl::wait_committed(uint64_t first_block, uint64_t stamp, uint64_t owned_from) {
+Status FileImpl::wait_committed(uint64_t first_block, uint64_t stamp, const OwnedBlocks& owned) {
   uint64_t at = first_block;
   while (true) {
     const uint64_t seen = context_.progress(schedule);
@@ -266,26 +266,26 @@ Status FileImpl::wait_committed(uint64_t first_block, uint64_t stamp, uint64_t o
     }
     if (waits_for_submit && context_.closed()) return ErrorCode::shut_down;
     bool submitted = false;
-    if (waits_for_submit) submitted = submit_range(at, kNoLimit, stamp, owned_from).any;
-    submitted |= submit_below_held(owned_from).any;
+    if (waits_for_submit) submitted = submit_range(at, kNoLimit, stamp, owned).any;
+    submitted |= submit_below_held(owned).any;
     if (!submitted) FS_TRY(context_.wait(schedule, seen));
   }
 }
 
-// Until no ordered extent reaches beyond `first_block`. Our ticket may begin below it: what is
-// dirty there nobody else can submit.
-Status FileImpl::wait_ordered(uint64_t first_block, uint64_t owned_from) {
+// Until no ordered extent reaches into [first_block, end_block). Our ticket may begin below it:
+// what is dirty there nobody else can submit.
+Status FileImpl::wait_ordered(uint64_t first_block, uint64_t end_block, const OwnedBlocks& owned) {
   while (true) {
     const uint64_t seen = context_.progress(schedule);
     finish_completed();
     {
       MutexLock lock(mutex_);
-      // They do not overlap each other, so the last one reaches the furthest.
-      if (ordered_.empty() || ordered_.rbegin()->second->extent.end_block() <= first_block) {
-        return {};
-      }
+      // They do not overlap each other, so the last one below the end reaches the furthest.
+      const auto behind = ordered_.lower_bound(end_block);
+      if (behind == ordered_.begin()) return {};
+      if (std::prev(behind)->second->extent.end_block() <= first_block) return {};
     }
-    if (!submit_below_held(owned_from).any) FS_TRY(context_.wait(schedule, seen));
+    if (!submit_below_held(owned).any) FS_TRY(context_.wait(schedule, seen));
   }
 }
 

@@ -167,6 +167,12 @@ class FileSystem {
   virtual Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
                                  const BufferSlice& payload, bool kill_suid_sgid,
                                  bool times_follow = false) = 0;
+  // These bytes are zero from now on and take no space as far as they are whole blocks; blocks and
+  // the end of the file may lie anywhere in the range. Short of space it may be done in part.
+  virtual Status punch(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes) = 0;
+  // The same, and the file reaches to the end of the range unless `keep_size`.
+  virtual Status zero(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes,
+                      bool keep_size) = 0;
   // close(2): tells once of losses since the open, or since they were last told to this handle.
   virtual Status flush(Ino ino, HandleId handle) = 0;
   // As flush, and never success while data of the file is lost. Also directories (handle 0).

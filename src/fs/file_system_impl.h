@@ -71,6 +71,9 @@ class FileSystemImpl final : public FileSystem {
   Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
                          const BufferSlice& payload, bool kill_suid_sgid,
                          bool times_follow = false) override;
+  Status punch(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes) override;
+  Status zero(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes,
+              bool keep_size) override;
   Status flush(Ino ino, HandleId handle) override;
   Status fsync(Ino ino, HandleId handle, bool data_only) override;
   Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) override;

@@ -95,6 +95,36 @@ Result<uint64_t> FileSystemImpl::write_data(Inode& inode, uint64_t offset_bytes,
   return written;
 }
 
+Status FileSystemImpl::punch(Ino ino, HandleId handle, uint64_t offset_bytes,
+                             uint64_t length_bytes) {
+  return zero(ino, handle, offset_bytes, length_bytes, /*keep_size=*/true);
+}
+
+Status FileSystemImpl::zero(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes,
+                            bool keep_size) {
+  FS_TRY(check_changeable());
+  const FileUse file = FS_TRY(use_file(ino, handle));
+  Inode& inode = file.inode();
+  if (!inode.is_regular())
+    return inode.is_directory() ? ErrorCode::is_a_directory : ErrorCode::invalid_argument;
+  if (length_bytes == 0) return ErrorCode::invalid_argument;
+  inode.data_used = true;
+  FileData& data = inodes_.data_of(inode);
+  Status zeroed = data.zero(offset_bytes, length_bytes, keep_size, now());
+  const bool full = !zeroed.ok() && zeroed.error().code() == ErrorCode::no_space;
+  if (full && orphans_.drain()) {
+    zeroed = data.zero(offset_bytes, length_bytes, keep_size, now());
+  }
+  flusher_.mark(inode);
+  FS_TRY(std::move(zeroed));
+  // The kernel sends no fsync of its own after this.
+  const bool synchronous = file.open && (file.open->flags.sync || file.open->flags.data_sync);
+  if (!synchronous) return {};
+  const Status synced = sync_inode(inode, !file.open->flags.sync);
+  if (!synced.ok()) file.open->note_told(*health_);
+  return synced;
+}
+
 Status FileSystemImpl::flush(Ino ino, HandleId handle) {
   FS_TRY(check_running());
   const FileUse file = FS_TRY(use_file(ino, handle));

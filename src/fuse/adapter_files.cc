@@ -2,6 +2,7 @@
 // Open files. OPEN, RELEASE and FLUSH are always served: once OPEN was answered ENOSYS, truncation
 // on open would be lost.
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <unistd.h>
 
 #include "fuse/adapter.h"
@@ -157,6 +158,36 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char*, size_t size, off_t of
   fuse_reply_write(req, *written);
 }
 
+// Reserving space and moving what lies behind are not there.
+Status allocate(FileSystem& fs, Ino ino, HandleId handle, int mode, uint64_t offset,
+                uint64_t length) {
+  switch (mode) {
+    case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
+      return fs.punch(ino, handle, offset, length);
+    case FALLOC_FL_ZERO_RANGE:
+    case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE:
+      return fs.zero(ino, handle, offset, length, (mode & FALLOC_FL_KEEP_SIZE) != 0);
+    default:
+      return ErrorCode::not_supported;
+  }
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+                  fuse_file_info* file) {
+  Adapter& adapter = Adapter::of(req);
+  const Status status = allocate(adapter.fs(), Ino(ino), file->fh, mode,
+                                 static_cast<uint64_t>(offset), static_cast<uint64_t>(length));
+  if (!status.ok()) return reply_error(req, status.error());
+  // As a write; the kernel says nothing of the caller's capabilities here.
+  if (fuse_req_ctx(req)->uid != 0 && has_suid_or_sgid(adapter.fs(), Ino(ino))) {
+    if (const Status cleared = clear_suid_sgid(adapter.fs(), Ino(ino)); !cleared.ok()) {
+      return reply_error(req, cleared.error());
+    }
+    let_kernel_ask_again(adapter, Ino(ino));
+  }
+  fuse_reply_err(req, 0);
+}
+
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info* file) {
   if (whence != SEEK_DATA && whence != SEEK_HOLE) {
     fuse_reply_err(req, EINVAL);
@@ -202,6 +233,7 @@ void install_file_operations(fuse_lowlevel_ops& operations) {
   operations.fsync = op_fsync;
   operations.read = op_read;
   operations.write = op_write;
+  operations.fallocate = op_fallocate;
   operations.lseek = op_lseek;
 }
 

@@ -222,6 +222,10 @@ class FakeData final : public DataContext {
       dirty_ = false;
       return {};
     }
+    Status punch(uint64_t offset, uint64_t length, Timestamp now) override {
+      return zero(offset, length, true, now);
+    }
+    Status zero(uint64_t, uint64_t, bool, Timestamp) override { return ErrorCode::not_supported; }
     Status write_back() override {
       MutexLock attributes(inode_.mutex);
       if (context_.write_errors != 0) return ErrorCode::writeback_failed;
