@@ -27,6 +27,18 @@ struct FileModel {
     bytes.resize(size);
     data.erase(data.lower_bound(blocks_for_bytes(size)), data.end());
   }
+  void zero(uint64_t offset, uint64_t end, bool keep_size) {
+    const uint64_t size = bytes.size();
+    const uint64_t last = std::min(end, size);
+    if (offset < last) {
+      std::fill(bytes.begin() + static_cast<ptrdiff_t>(offset),
+                bytes.begin() + static_cast<ptrdiff_t>(last), std::byte{0});
+    }
+    for (uint64_t block = blocks_for_bytes(offset); block * kBlockSize < last; ++block) {
+      if (end >= std::min(size, (block + 1) * kBlockSize)) data.erase(block);
+    }
+    if (!keep_size && end > size) bytes.resize(end);
+  }
   std::optional<uint64_t> seek(uint64_t offset, bool hole) const {
     if (offset >= bytes.size()) return std::nullopt;
     for (uint64_t block = offset / kBlockSize; block * kBlockSize < bytes.size(); ++block) {
@@ -83,7 +95,7 @@ void random_step(DataFixture& f, FileModel& model, Prng& prng) {
                           : prng.chance(3) ? prng.below(area / kBlockSize) * kBlockSize
                                            : prng.below(prng.chance(2) ? 50000 : area);
   const size_t length = prng.chance(10) ? 100000 + prng.below(400000) : 1 + prng.below(9000);
-  switch (prng.below(10)) {
+  switch (prng.below(12)) {
     case 0:
     case 1:
     case 2:
@@ -117,6 +129,16 @@ void random_step(DataFixture& f, FileModel& model, Prng& prng) {
     case 9:
       if (prng.chance(3)) file.drop_clean();
       break;
+    case 10:
+      REQUIRE(what(file.punch(offset, length, kNow)) == "ok");
+      model.zero(offset, offset + length, true);
+      break;
+    case 11: {
+      const bool keep_size = prng.chance(2);
+      REQUIRE(what(file.zero(offset, length, keep_size, kNow)) == "ok");
+      model.zero(offset, offset + length, keep_size);
+      break;
+    }
   }
   REQUIRE(f.attributes().size_bytes == model.bytes.size());
 }

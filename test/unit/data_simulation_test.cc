@@ -53,7 +53,7 @@ class Owner {
   void step() {
     const size_t from = prng_.below(bytes_.size());
     const size_t length = 1 + prng_.below(std::min<size_t>(bytes_.size() - from, 3 * kBlockSize));
-    switch (prng_.below(4)) {
+    switch (prng_.below(6)) {
       case 0: {
         const auto bytes = random_bytes(prng_, length);
         const auto written = file_.write(first_ + from, payload_of(bytes), kNow);
@@ -79,7 +79,19 @@ class Owner {
       case 3:
         if (prng_.chance(3)) complaints_.check(file_.write_back().ok(), "write_back");
         break;
+      case 4:
+        zero(from, length, true);
+        break;
+      case 5:
+        zero(from, prng_.chance(3) ? bytes_.size() - from : length, prng_.chance(2));
+        break;
     }
+  }
+  void zero(size_t from, size_t length, bool keep_size) {
+    const Status zeroed = file_.zero(first_ + from, length, keep_size, kNow);
+    complaints_.check(zeroed.ok(), "zero: " + what(zeroed));
+    std::fill_n(bytes_.begin() + static_cast<ptrdiff_t>(from), length, std::byte{0});
+    if (!keep_size) end_ = std::max(end_, from + length);
   }
   void read(size_t from, size_t length) {
     std::vector<std::byte> out(length);
@@ -197,8 +209,9 @@ TEST_CASE("truncation beside writers below it harms nobody, under any schedule",
 TEST_CASE("concurrent size changers end as if one had come after the other", "[data][sim]") {
   const uint64_t seed = GENERATE(range(1, 151));
   INFO("seed " << seed);
+  enum class Kind { truncate, write, zero, punch };
   struct Change {
-    bool truncate;
+    Kind kind;
     uint64_t offset;  // or size
     size_t length;
     std::byte fill;
@@ -206,7 +219,7 @@ TEST_CASE("concurrent size changers end as if one had come after the other", "[d
   Prng prng(seed);
   std::vector<Change> changes;
   for (int i = 0; i < 4; ++i) {
-    changes.push_back({.truncate = prng.chance(2),
+    changes.push_back({.kind = static_cast<Kind>(prng.below(4)),
                        .offset = prng.below(5) * 2048,
                        .length = 1 + prng.below(2) * 4095 + prng.below(100),
                        .fill = static_cast<std::byte>(i + 1)});
@@ -219,13 +232,17 @@ TEST_CASE("concurrent size changers end as if one had come after the other", "[d
     for (const size_t i : order) {
       const Change& change = changes[i];
       const uint64_t end = change.offset + change.length;
-      if (change.truncate) {
+      if (change.kind == Kind::truncate) {
         bytes.resize(change.offset);
-      } else {
-        if (bytes.size() < end) bytes.resize(end);
-        std::fill_n(bytes.begin() + static_cast<ptrdiff_t>(change.offset), change.length,
-                    change.fill);
+        continue;
       }
+      const bool grows = change.kind != Kind::punch;
+      if (grows && bytes.size() < end) bytes.resize(end);
+      const uint64_t last = std::min<uint64_t>(end, bytes.size());
+      if (change.offset >= last) continue;
+      std::fill(bytes.begin() + static_cast<ptrdiff_t>(change.offset),
+                bytes.begin() + static_cast<ptrdiff_t>(last),
+                change.kind == Kind::write ? change.fill : std::byte{0});
     }
     allowed.insert(bytes);
   } while (std::next_permutation(order.begin(), order.end()));
@@ -242,8 +259,12 @@ TEST_CASE("concurrent size changers end as if one had come after the other", "[d
     std::vector<Thread> threads;
     for (const Change& change : changes) {
       threads.emplace_back("changer", [&] {
-        if (change.truncate) {
+        if (change.kind == Kind::truncate) {
           complaints.check(file.truncate(change.offset, kNow).ok(), "truncate");
+        } else if (change.kind != Kind::write) {
+          const bool keep_size = change.kind == Kind::punch;
+          const Status zeroed = file.zero(change.offset, change.length, keep_size, kNow);
+          complaints.check(zeroed.ok(), "zero: " + what(zeroed));
         } else {
           const std::vector<std::byte> bytes(change.length, change.fill);
           complaints.check(file.write(change.offset, payload_of(bytes), kNow).ok(), "write");
@@ -290,6 +311,7 @@ TEST_CASE("failing writes are told to somebody and harm nothing else, under any 
           (void)file.write(offset, payload_of(random_bytes(prng, 1 + prng.below(9000))), kNow);
           if (prng.chance(4)) (void)file.write_back();
           if (prng.chance(10)) (void)file.truncate(prng.below(90000), kNow);
+          if (prng.chance(6)) (void)file.punch(offset, 1 + prng.below(20000), kNow);
         }
       });
     }

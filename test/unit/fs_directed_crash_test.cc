@@ -67,6 +67,9 @@ class Watched {
     change.size_bytes = size;
     REQUIRE(name_of(fs->set_attributes(ino, change)) == "ok");
   }
+  void zero(Ino ino, uint64_t offset, uint64_t length) {
+    REQUIRE(name_of(fs->zero(ino, 0, offset, length, true)) == "ok");
+  }
   void fsync(Ino ino) { REQUIRE(name_of(fs->fsync(ino, 0, false)) == "ok"); }
   // Nothing of its data or names need be durable afterwards.
   void write_back(Ino ino) { REQUIRE(name_of(fs->flush(ino, 0)) == "ok"); }
@@ -281,6 +284,85 @@ TEST_CASE("crashes while recovery makes its own checkpoint, twice in a row", "[f
         twice.stop();
         crash_everywhere(twice, verify);
       });
+    }
+  });
+}
+
+// Were a block that was zeroed written in place, or given to another file before that is durable,
+// a foreign version would show.
+TEST_CASE("zero-range of a written block, then a write into it", "[fs][crash]") {
+  constexpr uint64_t kGapBlocks = 24, kOtherBlocks = 40;
+  const bool synced_between = GENERATE(false, true);
+  Watched t;
+  // After a mount blocks are given out from the lowest free one on: those of the gap, then ours.
+  const Ino gap = t.make("gap"), a = t.make("a"), behind = t.make("behind");
+  t.write(gap, std::string(kGapBlocks * kBlockSize, 'g'));
+  t.fsync(gap);
+  t.write(a, version('a', 1));
+  t.fsync(a);
+  t.write(behind, std::string(8 * kBlockSize, 'b'));
+  t.fsync(behind);
+  t.resize(gap, 0);
+  REQUIRE(name_of(t.fs->close()) == "ok");
+  t.mount();
+  t.acknowledge(1);
+  t.device.watching = true;
+  t.zero(a, 0, kBlockSize);
+  if (synced_between) t.fsync(a);
+  const Ino other = t.make("other");
+  for (uint64_t i = 0; i < kOtherBlocks; ++i) {
+    t.write(other, version('o', i), 2 * i * kBlockSize);
+  }
+  t.fsync(other);
+  t.acknowledge(2);
+  t.write(a, "small", 100);
+  t.fsync(a);
+  t.acknowledge(3);
+  const std::string zeros(kBlockSize, '\0');
+  std::string last = zeros;
+  last.replace(100, 5, "small");
+  crash_everywhere(t, [&](Watched& recovered, size_t acknowledged) {
+    const auto text = recovered.read("a");
+    REQUIRE(text);
+    const bool allowed = (acknowledged < 2 && *text == version('a', 1)) ||
+                         (acknowledged < 3 && *text == zeros) || *text == last;
+    REQUIRE(allowed);
+    if (acknowledged >= 2) {
+      REQUIRE(recovered.read("other")->substr(0, kBlockSize) == version('o', 0));
+    }
+  });
+}
+
+// The edges are versions of their blocks, the middle is freed: each block old or new.
+TEST_CASE("zero-range at odd offsets, beside dirty neighbours", "[fs][crash]") {
+  Watched t;
+  const Ino a = t.make("a");
+  const std::string old(5 * kBlockSize, 'x');
+  t.write(a, old);
+  t.fill();
+  t.fsync(a);
+  t.device.watching = true;
+  std::string dirty = old;
+  dirty.replace(50, 3, "yyy").replace(4 * kBlockSize + 4000, 3, "yyy");
+  t.write(a, "yyy", 50);
+  t.write(a, "yyy", 4 * kBlockSize + 4000);
+  std::string zeroed = dirty;
+  std::fill(zeroed.begin() + 1000, zeroed.begin() + 4 * kBlockSize + 1000, '\0');
+  t.zero(a, 1000, 4 * kBlockSize);
+  t.fsync(a);
+  t.acknowledge(1);
+  crash_everywhere(t, [&](Watched& recovered, size_t acknowledged) {
+    const auto text = recovered.read("a");
+    REQUIRE(text);
+    REQUIRE(text->size() == old.size());
+    if (acknowledged == 1) REQUIRE(*text == zeroed);
+    for (size_t at = 0; at < old.size(); at += kBlockSize) {
+      const std::string block = text->substr(at, kBlockSize);
+      INFO("block at " << at);
+      const bool allowed = block == old.substr(at, kBlockSize) ||
+                           block == dirty.substr(at, kBlockSize) ||
+                           block == zeroed.substr(at, kBlockSize);
+      REQUIRE(allowed);
     }
   });
 }

@@ -465,6 +465,46 @@ TEST_CASE("synchronous writes past the kernel's cache are durable when they retu
   CHECK(t.medium.contents[f].size() == 1);
 }
 
+TEST_CASE("punching and zeroing through an open file", "[fs]") {
+  TestFs t(Backing::memory_device);
+  t.mount();
+  const Ino f = t.make_file(kRootIno, "f");
+  t.write(f, std::string(20'000, 'x'));
+  OpenFlags flags = writable();
+  flags.sync = true;
+  const HandleId handle = *t->open_file(f, flags);
+  CHECK(name_of(t->punch(f, handle, 4000, 10'000)) == "ok");
+  CHECK(t.attributes(f).block_count == 3);
+  CHECK(t->store().durable_sequence() == t->store().last_sequence());
+  t->release(handle);
+  std::string expected(20'000, 'x');
+  std::fill(expected.begin() + 4000, expected.begin() + 14'000, '\0');
+  CHECK(t.read(f) == expected);
+  CHECK(name_of(t->zero(f, 0, 19'000, 3000, true)) == "ok");
+  CHECK(t.attributes(f).size_bytes == 20'000);
+  CHECK(name_of(t->zero(f, 0, 19'000, 3000, false)) == "ok");
+  expected.resize(19'000);
+  expected.resize(22'000);
+  CHECK(t.read(f) == expected);
+
+  const Ino dir = t.make_directory(kRootIno, "d");
+  auto fifo = t->make_node(kRootIno, "p", t.new_file(S_IFIFO));
+  CHECK(name_of(t->punch(dir, 0, 0, 1)) == "is_a_directory");
+  CHECK(name_of(t->zero(fifo->ino, 0, 0, 1, false)) == "invalid_argument");
+  CHECK(name_of(t->punch(f, 77, 0, 1)) == "bad_handle");
+  CHECK(name_of(t->punch(f, 0, 5, 0)) == "invalid_argument");
+  CHECK(name_of(t->zero(f, 0, kMaxFileBytes, 1, false)) == "file_too_large");
+  t.remount();
+  CHECK(t.read(t.find(kRootIno, "f")) == expected);
+  t.unmount();
+  CHECK(t.fsck() == "");
+  t.options.read_only = true;
+  t.mount();
+  CHECK(name_of(t->punch(f, 0, 0, 1)) == "read_only");
+  t.unmount();
+  t.options.read_only = false;
+}
+
 TEST_CASE("statistics add up", "[fs]") {
   TestFs t;
   t.mount();
