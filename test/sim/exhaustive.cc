@@ -46,6 +46,15 @@ Letter truncate(const char* name, const char* path, uint64_t size) {
   return {name, {.kind = EventKind::truncate, .path = path, .size = size}};
 }
 
+Letter zero(const char* name, const char* path, uint64_t offset, uint64_t length, bool keep_size) {
+  const Event event{.kind = EventKind::zero,
+                    .path = path,
+                    .offset = offset,
+                    .size = length,
+                    .keep_size = keep_size};
+  return {name, event};
+}
+
 const std::vector<Letter>& alphabet() {
   static const std::vector<Letter> letters = {
       letter("create", EventKind::create, kNew),
@@ -56,6 +65,9 @@ const std::vector<Letter>& alphabet() {
       write("write beyond the end", kFile, 2 * kBlockSize + 7, 100),
       append("append a byte", kFile, 1),
       append("append blocks", kFile, 2 * kBlockSize),
+      zero("punch the first block", kFile, 0, kBlockSize, true),
+      zero("punch from the middle on", kFile, 100, 2 * kBlockSize, true),
+      zero("zero across the end", kFile, 4900, 5000, false),
       truncate("truncate down", kFile, 4500),
       truncate("truncate to a block", kFile, kBlockSize),
       truncate("truncate to nothing", kFile, 0),

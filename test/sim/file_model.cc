@@ -30,7 +30,7 @@ std::vector<FileModel::Version>& FileModel::versions(uint64_t block) {
   return all;
 }
 
-void FileModel::write(uint64_t event, uint64_t offset, const std::string& bytes) {
+void FileModel::change(uint64_t event, uint64_t offset, const std::string& bytes) {
   const uint64_t end = offset + bytes.size();
   for (uint64_t block = offset / kBlockSize; block * kBlockSize < end; ++block) {
     const uint64_t from = std::max(offset, block * kBlockSize);
@@ -41,8 +41,22 @@ void FileModel::write(uint64_t event, uint64_t offset, const std::string& bytes)
                 to - from);
     all.push_back({std::move(content), static_cast<int64_t>(event)});
   }
+}
+
+void FileModel::write(uint64_t event, uint64_t offset, const std::string& bytes) {
+  change(event, offset, bytes);
+  const uint64_t end = offset + bytes.size();
   if (end <= size_) return;
   extensions_.push_back({static_cast<int64_t>(event), std::max(offset, size_), end});
+  sizes_.insert(size_);
+  size_ = end;
+}
+
+void FileModel::zero(uint64_t event, uint64_t offset, uint64_t length, bool keep_size) {
+  const uint64_t end = offset + length;
+  const uint64_t last = std::min(end, size_);
+  if (offset < last) change(event, offset, std::string(last - offset, '\0'));
+  if (keep_size || end <= size_) return;
   sizes_.insert(size_);
   size_ = end;
 }

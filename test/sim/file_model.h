@@ -21,6 +21,8 @@ class FileModel {
 
   // `event`: its number in the history, for what is found out below.
   void write(uint64_t event, uint64_t offset, const std::string& bytes);
+  // A range that became zero; what grows it is no data that has to arrive.
+  void zero(uint64_t event, uint64_t offset, uint64_t length, bool keep_size);
   void truncate(uint64_t size);  // a metadata operation that has happened
   void sync();                   // everything so far is durable
 
@@ -41,6 +43,7 @@ class FileModel {
   };
 
   std::vector<Version>& versions(uint64_t block);
+  void change(uint64_t event, uint64_t offset, const std::string& bytes);
   bool possible_size(uint64_t size) const;
   std::optional<std::string> judge_block(uint64_t block, const std::string& found,
                                          int64_t& last_visible) const;

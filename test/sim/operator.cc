@@ -91,6 +91,10 @@ Status Operator::execute(Event& event, const OpenFile* file) {
       return this->change(event, change);
     case EventKind::write:
       return write(event, file);
+    case EventKind::zero: {
+      const Walk walk(fs_, event.path);
+      return fs_.zero(FS_TRY(walk.ino()), 0, event.offset, event.size, event.keep_size);
+    }
     case EventKind::fsync: {
       if (file != nullptr) return fs_.fsync(file->ino, file->handle, event.data_only);
       const Walk walk(fs_, event.path);

@@ -161,6 +161,9 @@ std::optional<std::string> History::judge_file(uint64_t thread, const Limits& li
       // Answered before something that is durable was called.
       if (event.synchronous && n < limits.floor[thread]) file.sync();
     }
+    if (mine && event.kind == EventKind::zero) {
+      file.zero(n, event.offset, event.size, event.keep_size);
+    }
     if (mine && event.kind == EventKind::truncate) file.truncate(event.size);
     const bool synced = event.kind == EventKind::fsync && n < limits.floor[thread];
     if (mine && synced) file.sync();

@@ -14,7 +14,7 @@ namespace stablefs::sim {
 const char* to_string(EventKind kind) {
   constexpr const char* kNames[] = {"create", "mkdir",  "symlink",  "link",   "unlink",
                                     "rmdir",  "rename", "exchange", "chmod",  "truncate",
-                                    "write",  "fsync",  "syncfs",   "nothing"};
+                                    "write",  "zero",   "fsync",    "syncfs", "nothing"};
   static_assert(std::size(kNames) == static_cast<size_t>(EventKind::nothing) + 1);
   return kNames[static_cast<size_t>(kind)];
 }
@@ -29,6 +29,9 @@ std::string Event::text() const {
                   to_string(kind), path);
   if (!new_path.empty()) text += " -> " + new_path;
   if (kind == EventKind::write) text += fmt::format(" offset {} length {}", offset, bytes.size());
+  if (kind == EventKind::zero) {
+    text += fmt::format(" offset {} length {}{}", offset, size, keep_size ? " keep size" : "");
+  }
   if (kind == EventKind::truncate) text += fmt::format(" to {}", size);
   if (kind == EventKind::set_mode) text += fmt::format(" {:o}", mode);
   if (synchronous) text += " synchronous";
@@ -123,6 +126,17 @@ void Tree::apply(const Event& event) {
       if (content.size() < end) content.resize(end);
       std::copy(event.bytes.begin(), event.bytes.end(),
                 content.begin() + static_cast<ptrdiff_t>(event.offset));
+      break;
+    }
+    case EventKind::zero: {
+      std::string& content = nodes[event.node].content;
+      const uint64_t end = event.offset + event.size;
+      if (!event.keep_size && content.size() < end) content.resize(end);
+      const uint64_t last = std::min<uint64_t>(end, content.size());
+      if (event.offset < last) {
+        std::fill(content.begin() + static_cast<ptrdiff_t>(event.offset),
+                  content.begin() + static_cast<ptrdiff_t>(last), '\0');
+      }
       break;
     }
     case EventKind::fsync:

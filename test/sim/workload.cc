@@ -78,6 +78,10 @@ void Actor::step(const Choice& choice) {
       return write_path(prng, choice.kind);
     case ChoiceKind::write_open:
       return write_open(prng);
+    case ChoiceKind::punch:
+      return zero(prng, true);
+    case ChoiceKind::zero:
+      return zero(prng, false);
     case ChoiceKind::fsync:
       return fsync(prng);
     case ChoiceKind::fsync_other:
@@ -262,6 +266,21 @@ void Actor::write(Event event, uint64_t length, Prng& prng, const OpenFile* file
   event.offset = std::min(event.offset, limits_.file_bytes_max - 1);
   event.bytes = random_bytes(prng, std::min(length, limits_.file_bytes_max - event.offset));
   operator_.perform(std::move(event), file);
+}
+
+void Actor::zero(Prng& prng, bool keep_size) {
+  const auto path = any(prng, NodeType::file);
+  if (!path) return;
+  Event event{.kind = EventKind::zero,
+              .path = *path,
+              .node = tree().names.at(*path),
+              .keep_size = keep_size};
+  const uint64_t size = tree().nodes.at(event.node).content.size();
+  event.offset = std::min(prng.below(size + kBlockSize), limits_.file_bytes_max - 1);
+  if (prng.chance(3)) event.offset = event.offset / kBlockSize * kBlockSize;
+  event.size = 1 + prng.below(prng.chance(2) ? 5 * kBlockSize : 600);
+  event.size = std::min(event.size, limits_.file_bytes_max - event.offset);
+  operator_.perform(std::move(event));
 }
 
 void Actor::fsync(Prng& prng) {

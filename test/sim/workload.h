@@ -17,7 +17,7 @@
 
 namespace stablefs::sim {
 
-// A new kind (fallocate, punch, direct writes, ...) goes into this list, with its weights, into
+// A new kind (preallocation, direct writes, ...) goes into this list, with its weights, into
 // Actor::step, and, when the contract says something new about it, into Tree::apply and FileModel.
 // Weights: of everything, mostly of data, mostly of names.
 #define STABLEFS_SIM_CHOICES(X) \
@@ -38,6 +38,8 @@ namespace stablefs::sim {
   X(write_pages, 8, 8, 1)       \
   X(write_large, 1, 1, 0)       \
   X(write_open, 4, 2, 1)        \
+  X(punch, 4, 8, 1)             \
+  X(zero, 3, 5, 1)              \
   X(fsync, 8, 3, 5)             \
   X(fsync_other, 3, 4, 3)       \
   X(fsync_directory, 2, 5, 4)   \
@@ -96,6 +98,7 @@ class Actor {
   void truncate(Prng& prng, bool up);
   void write_path(Prng& prng, ChoiceKind kind);
   void write_open(Prng& prng);
+  void zero(Prng& prng, bool keep_size);
   void write(Event event, uint64_t length, Prng& prng, const OpenFile* file);
   void fsync(Prng& prng);
   void fsync_other(Prng& prng);
