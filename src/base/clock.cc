@@ -13,9 +13,7 @@ uint64_t SystemClock::monotonic_ns() {
 
 Timestamp SystemClock::wall_time() {
   timespec now{};
-  // The kernel's own clock for file times, also for those it keeps for us while it caches writes:
-  // with a finer one, a file written later could have an earlier time.
-  clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  clock_gettime(wall_time_ == WallTime::fine ? CLOCK_REALTIME : CLOCK_REALTIME_COARSE, &now);
   return {now.tv_sec, static_cast<uint32_t>(now.tv_nsec)};
 }
 

@@ -26,8 +26,15 @@ class Clock {
 
 class SystemClock final : public Clock {
  public:
+  // With the tick of the kernel's own file times: for a filesystem some of whose times the kernel
+  // keeps. With a finer clock beside it, a file written later could have an earlier time.
+  enum class WallTime : uint8_t { fine, ticks };
+  explicit SystemClock(WallTime wall_time = WallTime::fine) : wall_time_(wall_time) {}
   uint64_t monotonic_ns() override;
   Timestamp wall_time() override;
+
+ private:
+  const WallTime wall_time_;
 };
 
 // A clock a test moves by hand; thread-safe through the owner's own locking only.

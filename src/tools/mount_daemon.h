@@ -61,7 +61,7 @@ class MountDaemon {
 
   const MountRequest request_;
   Logger& logger_;
-  SystemClock clock_;
+  SystemClock clock_{SystemClock::WallTime::ticks};
   std::unique_ptr<SourceDevice> device_;
   // Around the device, from the inside out; each is there only if asked for.
   std::unique_ptr<IoRecording> recording_;

@@ -412,7 +412,7 @@ TEST_CASE("a block device works like an image and is claimed until released") {
     WARN("no loop device here: block devices are not tested");
     return;
   }
-  const auto device = open_ok(loop.path());
+  auto device = open_ok(loop.path());
   CHECK(device->is_block_device());
   CHECK(device->block_count() == 1000);
   write_and_read_back(*device);
@@ -424,7 +424,14 @@ TEST_CASE("a block device works like an image and is claimed until released") {
   REQUIRE(device->write_zeroes({Lba(4), 4}).ok());
   CHECK(holds(*device, 5, 0));
   CHECK(open_error(loop.path()) == ErrorCode::device_busy);
+  // The kernel may claim the device for the mount now; the image still has one user only.
   device->release_exclusive();
-  const auto second = open_ok(loop.path());
+  const int claim = ::open(loop.path().c_str(), O_RDWR | O_EXCL | O_CLOEXEC);
+  CHECK(claim >= 0);
+  ::close(claim);
+  CHECK(open_error(loop.path()) == ErrorCode::device_busy);
+  CHECK(open_error(image.path()) == ErrorCode::device_busy);
   CHECK(holds(*device, 8, 8));  // the first descriptor still works
+  device.reset();
+  const auto second = open_ok(loop.path());
 }
