@@ -166,7 +166,15 @@ Status FileSystemImpl::sync_all() {
   const bool untold = losses_told_by_syncfs_.exchange(losses) != losses;
   if (!synced.ok()) return synced;
   if (untold) return ErrorCode::writeback_failed;
-  return {};
+  return settle_free_space();
+}
+
+// Old tree nodes come free at a checkpoint only. After a mass deletion that can be most of the
+// tree, and statfs would be wrong by more than the hundredth that people may rely on after a sync.
+Status FileSystemImpl::settle_free_space() {
+  const uint64_t nodes = store_->gauges().nodes_dirty * store_->superblock().copies;
+  if (nodes * 100 <= store_->superblock().block_count) return {};
+  return store_->checkpoint();
 }
 
 Status FileSystemImpl::sync_everything() {

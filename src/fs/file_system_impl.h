@@ -146,6 +146,7 @@ class FileSystemImpl final : public FileSystem {
                               std::optional<Timestamp> time);
   Status sync_inode(Inode& inode, bool data_only);
   Status sync_everything();
+  Status settle_free_space();
   bool may_have_lost(Inode& inode);
   Status clear_damage_of(Ino ino, std::span<const Lba> blocks);
 
