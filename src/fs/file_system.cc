@@ -172,8 +172,8 @@ Status FileSystemImpl::sync_all() {
 // Old tree nodes come free at a checkpoint only. After a mass deletion that can be most of the
 // tree, and statfs would be wrong by more than the hundredth that people may rely on after a sync.
 Status FileSystemImpl::settle_free_space() {
-  const uint64_t nodes = store_->gauges().nodes_dirty * store_->superblock().copies;
-  if (nodes * 100 <= store_->superblock().block_count) return {};
+  const uint64_t blocks = store_->gauges().node_blocks_replaced;
+  if (blocks * 100 <= store_->superblock().block_count) return {};
   return store_->checkpoint();
 }
 

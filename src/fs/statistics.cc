@@ -40,6 +40,7 @@ void add_store(const StoreCounters& store, const StoreGauges& gauges, Statistics
   out.emplace_back("tree.node_evictions", store.node_evictions);
   out.emplace_back("tree.nodes_loaded", gauges.nodes_loaded);
   out.emplace_back("tree.nodes_dirty", gauges.nodes_dirty);
+  out.emplace_back("tree.blocks_replaced", gauges.node_blocks_replaced);
   out.emplace_back("space.waits", store.space_waits);
   out.emplace_back("space.reserved_blocks", gauges.blocks_reserved);
   out.emplace_back("space.pending_free_blocks", gauges.blocks_pending_free);

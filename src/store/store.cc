@@ -195,6 +195,7 @@ StoreGauges StoreImpl::gauges() {
     SharedLock lock(tree_mutex_);
     gauges.nodes_loaded = tree_.loaded_leaves();
     gauges.nodes_dirty = tree_.dirty_nodes();
+    gauges.node_blocks_replaced = tree_.replaced().size();
   }
   {
     MutexLock lock(space_mutex_);

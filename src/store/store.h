@@ -55,7 +55,9 @@ struct StoreCounters {
 };
 
 struct StoreGauges {
-  uint64_t nodes_loaded, nodes_dirty, journal_used_blocks, blocks_reserved, blocks_pending_free;
+  uint64_t nodes_loaded, nodes_dirty;
+  uint64_t node_blocks_replaced;  // of old nodes, free after the next checkpoint
+  uint64_t journal_used_blocks, blocks_reserved, blocks_pending_free;
 };
 
 struct SpaceUsage {
