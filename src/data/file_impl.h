@@ -41,6 +41,9 @@ constexpr uint64_t round_up(uint64_t bytes) {
   return blocks_for_bytes(bytes) * kBlockSize;
 }
 
+// Of operations in one link of a chain of transactions over a file.
+inline constexpr size_t kLinkBytes = 96 * 1024;
+
 // Blocks that are ours by a ticket we hold.
 struct OwnedBlocks {
   uint64_t first = kEndOfFileBlocks;

@@ -7,12 +7,6 @@
 #include "data/file_impl.h"
 
 namespace stablefs {
-namespace {
-
-// Of operations in one link of a chain that frees.
-constexpr size_t kFreeBytes = 96 * 1024;
-
-}  // namespace
 
 Status FileImpl::punch(uint64_t offset, uint64_t length, Timestamp now) {
   return zero(offset, length, true, now);
@@ -103,7 +97,7 @@ Result<uint64_t> FileImpl::unmap_link(uint64_t first_block, uint64_t end_block) 
     InodeAttributes attributes = inode_.attributes;
     Transaction transaction;
     const ExtentMap::Removal removal =
-        FS_TRY(extents_.remove(transaction, first_block, end_block, kFreeBytes));
+        FS_TRY(extents_.remove(transaction, first_block, end_block, kLinkBytes));
     end_block = std::min(end_block, removal.next_block);
     FS_ASSERT(attributes.block_count >= removal.blocks_freed);
     attributes.block_count -= removal.blocks_freed;

@@ -3,12 +3,6 @@
 #include "data/file_impl.h"
 
 namespace stablefs {
-namespace {
-
-// Of operations in one link of a chain that puts tuples anew.
-constexpr size_t kTagBytes = 96 * 1024;
-
-}  // namespace
 
 // What is on its way to the device carries the old tag, so it is waited for; what is dirty gets the
 // new one when it is submitted.
@@ -34,7 +28,7 @@ Status FileImpl::put_app_tag(uint16_t app_tag, Timestamp now) {
       attributes.change_time = now;
       transaction.put_struct(Key(inode_.ino, ItemKind::inode, 0), to_disk(attributes));
     }
-    next_block = FS_TRY(extents_.set_app_tag(transaction, next_block, app_tag, kTagBytes));
+    next_block = FS_TRY(extents_.set_app_tag(transaction, next_block, app_tag, kLinkBytes));
     if (transaction.empty()) continue;
     const Sequence sequence = FS_TRY(store_.commit(transaction, false));
     inode_.last_sequence = sequence;

@@ -9,9 +9,6 @@
 namespace stablefs {
 namespace {
 
-// Of operations in one link of a chain that frees.
-constexpr size_t kFreeBytes = 96 * 1024;
-
 Key orphan_key(Ino ino) {
   return Key::global(ItemKind::orphan, ino.value);
 }
@@ -182,7 +179,7 @@ Status FileImpl::commit_size(uint64_t size_bytes, Timestamp now, uint64_t& free_
   Transaction transaction;
   ExtentMap::Removal removal;
   if (free_from != kEndOfFileBlocks) {
-    removal = FS_TRY(extents_.remove(transaction, free_from, kEndOfFileBlocks, kFreeBytes));
+    removal = FS_TRY(extents_.remove(transaction, free_from, kEndOfFileBlocks, kLinkBytes));
     FS_ASSERT(attributes.block_count >= removal.blocks_freed);
     attributes.block_count -= removal.blocks_freed;
     free_from = removal.next_block;
@@ -245,7 +242,7 @@ Status FileImpl::free_chain(uint64_t start_block, const std::function<Status(Tra
     InodeAttributes attributes = inode_.attributes;
     Transaction transaction;
     const ExtentMap::Removal removal =
-        FS_TRY(extents_.remove(transaction, start_block, kEndOfFileBlocks, kFreeBytes));
+        FS_TRY(extents_.remove(transaction, start_block, kEndOfFileBlocks, kLinkBytes));
     start_block = removal.next_block;
     FS_ASSERT(attributes.block_count >= removal.blocks_freed);
     attributes.block_count -= removal.blocks_freed;

@@ -1,26 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "fuse/damage_json.h"
 
-#include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "base/time_text.h"
 #include "format/bytes.h"
 #include "format/items.h"
 
 namespace stablefs {
-namespace {
-
-std::string time_text(Timestamp time) {
-  const time_t seconds = time.seconds;
-  tm utc{};
-  char text[32] = "";
-  if (::gmtime_r(&seconds, &utc) != nullptr) {
-    std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
-  }
-  return text;
-}
-
-}  // namespace
 
 nlohmann::json to_json(const DamageEntry& entry) {
   nlohmann::json out;

@@ -16,6 +16,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "base/time_text.h"
 #include "fuse/kernel_mount.h"
 #include "tools/command_line.h"
 #include "tools/kernel_tuning.h"
@@ -40,16 +41,6 @@ int open_signals() {
 
 std::string label_text(const DiskSuperblock& superblock) {
   return {superblock.label, ::strnlen(superblock.label, sizeof superblock.label)};
-}
-
-std::string time_text(Timestamp time) {
-  const time_t seconds = time.seconds;
-  tm utc{};
-  char text[32] = "";
-  if (::gmtime_r(&seconds, &utc) != nullptr) {
-    std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
-  }
-  return text;
 }
 
 const char* cache_name(CacheMode cache) {
