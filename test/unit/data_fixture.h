@@ -313,4 +313,50 @@ inline std::string DataFixture::check_items() {
   return keyed.empty() ? "" : "a mapped block has no tuples";
 }
 
+// Contents of files, and waiting for what other threads do.
+
+inline std::vector<std::byte> filled(size_t length, int value) {
+  return std::vector<std::byte>(length, static_cast<std::byte>(value));
+}
+inline std::vector<std::byte> blocks(size_t count, int value) {
+  return filled(count * kBlockSize, value);
+}
+
+inline std::vector<std::byte> contents(FileData& file, uint64_t offset, size_t length) {
+  std::vector<std::byte> out(length);
+  const auto read = file.read(offset, out);
+  REQUIRE(what(read) == "ok");
+  out.resize(*read);
+  return out;
+}
+
+inline constexpr Timestamp kPutTime{2000, 7};
+
+inline void put(FileData& file, uint64_t block, const std::vector<std::byte>& bytes) {
+  const auto written = file.write(block * kBlockSize, payload_of(bytes), kPutTime);
+  REQUIRE(what(written) == "ok");
+  REQUIRE(*written == bytes.size());
+}
+// From any thread: Catch2's assertions belong to the test's own.
+inline void put_at(FileData& file, uint64_t offset, const std::vector<std::byte>& bytes) {
+  const auto written = file.write(offset, payload_of(bytes), kPutTime);
+  FS_ASSERT(written.ok());
+  FS_ASSERT(*written == bytes.size());
+}
+
+template <class Condition>
+void wait_until(Condition condition) {
+  SystemClock clock;
+  const uint64_t deadline_ns = clock.monotonic_ns() + 20 * kNsPerSecond;
+  while (!condition()) REQUIRE(clock.monotonic_ns() < deadline_ns);
+}
+
+// Writes back without delay.
+inline DataSetup at_once(StablePolicy stable = StablePolicy::automatic) {
+  DataSetup setup;
+  setup.writeback_delay_ns = 0;
+  setup.stable = stable;
+  return setup;
+}
+
 }  // namespace stablefs

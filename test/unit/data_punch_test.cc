@@ -11,46 +11,12 @@ using namespace stablefs;
 
 namespace {
 
-constexpr Timestamp kNow{2000, 7};
+constexpr Timestamp kNow = kPutTime;
 constexpr Timestamp kLater{3000, 8};
-
-std::vector<std::byte> filled(size_t length, int value) {
-  return std::vector<std::byte>(length, static_cast<std::byte>(value));
-}
-std::vector<std::byte> blocks(size_t count, int value) {
-  return filled(count * kBlockSize, value);
-}
-
-std::vector<std::byte> contents(FileData& file, uint64_t offset, size_t length) {
-  std::vector<std::byte> out(length);
-  const auto read = file.read(offset, out);
-  REQUIRE(what(read) == "ok");
-  out.resize(*read);
-  return out;
-}
-
-void put(FileData& file, uint64_t block, const std::vector<std::byte>& bytes) {
-  const auto written = file.write(block * kBlockSize, payload_of(bytes), kNow);
-  REQUIRE(what(written) == "ok");
-  REQUIRE(*written == bytes.size());
-}
 
 void zero_out(std::vector<std::byte>& bytes, uint64_t from, uint64_t end) {
   std::fill(bytes.begin() + static_cast<ptrdiff_t>(from),
             bytes.begin() + static_cast<ptrdiff_t>(end), std::byte{0});
-}
-
-template <class Condition>
-void wait_until(Condition condition) {
-  SystemClock clock;
-  const uint64_t deadline_ns = clock.monotonic_ns() + 20 * kNsPerSecond;
-  while (!condition()) REQUIRE(clock.monotonic_ns() < deadline_ns);
-}
-
-DataSetup at_once() {
-  DataSetup setup;
-  setup.writeback_delay_ns = 0;
-  return setup;
 }
 
 std::string holes_of(DataFixture& f, uint64_t end_block) {

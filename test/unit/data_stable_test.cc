@@ -7,7 +7,6 @@ using namespace stablefs;
 
 namespace {
 
-constexpr Timestamp kNow{2000, 7};
 constexpr uint64_t kManyBytes = 1 << 20;
 
 // A page in flight that has no second version yet.
@@ -15,46 +14,15 @@ RewriteFacts in_flight(bool whole) {
   return {.whole = whole, .sealed = true, .in_flight = true, .shadow_limit_bytes = kManyBytes};
 }
 
-std::vector<std::byte> filled(size_t length, int value) {
-  return std::vector<std::byte>(length, static_cast<std::byte>(value));
-}
-
-void put(FileData& file, uint64_t offset, const std::vector<std::byte>& bytes) {
-  const auto written = file.write(offset, payload_of(bytes), kNow);
-  if (!written.ok() || *written != bytes.size()) FS_ASSERT(false);
-}
-
-std::vector<std::byte> contents(FileData& file, size_t length) {
-  std::vector<std::byte> out(length);
-  const auto read = file.read(0, out);
-  REQUIRE(what(read) == "ok");
-  out.resize(*read);
-  return out;
-}
-
-template <class Condition>
-void wait_until(Condition condition) {
-  SystemClock clock;
-  const uint64_t deadline_ns = clock.monotonic_ns() + 20 * kNsPerSecond;
-  while (!condition()) REQUIRE(clock.monotonic_ns() < deadline_ns);
-}
-
-DataSetup at_once(StablePolicy policy) {
-  DataSetup setup;
-  setup.writeback_delay_ns = 0;
-  setup.stable = policy;
-  return setup;
-}
-
 // A file of two pages of ones, on its way to a device that does not answer.
 struct InFlight {
   explicit InFlight(const DataSetup& setup) : fixture(setup), file(fixture.make_file()) {
     fixture.device.close(fixture.data_blocks());
-    put(file, 0, expected);
+    put_at(file, 0, expected);
     wait_until([&] { return fixture.device.held() == 1; });
   }
   void write(uint64_t offset, size_t length, int value) {
-    put(file, offset, filled(length, value));
+    put_at(file, offset, filled(length, value));
     note(offset, length, value);
   }
   void note(uint64_t offset, size_t length, int value) {
@@ -65,9 +33,9 @@ struct InFlight {
   void land_and_check() {
     fixture.device.open();
     CHECK(what(file.write_back()) == "ok");
-    CHECK(contents(file, 10000) == expected);
+    CHECK(contents(file, 0, 10000) == expected);
     fixture.reopen();
-    CHECK(contents(*fixture.files[0], 10000) == expected);
+    CHECK(contents(*fixture.files[0], 0, 10000) == expected);
     CHECK(fixture.verifying.verifying_counters().mismatches == 0);
     CHECK(fixture.check_items() == "");
   }
@@ -157,7 +125,7 @@ TEST_CASE("policy copy: a rewritten page has two versions, a third write changes
   CHECK(f.counters().stable_swaps == 1);
   CHECK(f.counters().stable_waits == 0);
   CHECK(f.fixture.context->gauges().shadow_bytes == 2 * kBlockSize);
-  CHECK(contents(f.file, 10000) == f.expected);
+  CHECK(contents(f.file, 0, 10000) == f.expected);
   CHECK(f.fixture.device.held() == 1);  // never two versions of a page in flight
   f.land_and_check();
 }
@@ -172,7 +140,7 @@ TEST_CASE("policy wait: a rewrite returns when the page has landed", "[data][sta
   const uint64_t offset = whole ? 0 : 100;
   const size_t length = whole ? kBlockSize : 10;
   Thread writer("writer", [&] {
-    put(f.file, offset, filled(length, 2));
+    put_at(f.file, offset, filled(length, 2));
     done = true;
   });
   wait_until([&] { return f.counters().stable_waits == 1; });
@@ -197,7 +165,7 @@ TEST_CASE("shadow memory is bounded: the write that finds none waits", "[data][s
   setup.shadow_limit_bytes = kBlockSize;
   InFlight f(setup);
   f.write(10, 5, 2);
-  Thread writer("writer", [&] { put(f.file, kBlockSize + 10, filled(5, 3)); });
+  Thread writer("writer", [&] { put_at(f.file, kBlockSize + 10, filled(5, 3)); });
   wait_until([&] { return f.counters().stable_waits == 1; });
   CHECK(f.fixture.context->gauges().shadow_bytes == kBlockSize);
   f.fixture.device.open();
@@ -210,7 +178,7 @@ TEST_CASE("the policy can be changed under way", "[data][stable]") {
   InFlight f(at_once(StablePolicy::copy));
   f.write(10, 5, 2);
   f.fixture.context->stable().set_policy(StablePolicy::wait);
-  Thread writer("writer", [&] { put(f.file, 30, filled(5, 3)); });
+  Thread writer("writer", [&] { put_at(f.file, 30, filled(5, 3)); });
   wait_until([&] { return f.counters().stable_waits == 1; });
   f.fixture.device.open();
   writer.join();
@@ -221,7 +189,8 @@ TEST_CASE("the policy can be changed under way", "[data][stable]") {
 TEST_CASE("a wait ends with the mount", "[data][stable]") {
   InFlight f(at_once(StablePolicy::wait));
   std::string result;
-  Thread writer("writer", [&] { result = what(f.file.write(0, payload_of(filled(10, 2)), kNow)); });
+  Thread writer("writer",
+                [&] { result = what(f.file.write(0, payload_of(filled(10, 2)), kPutTime)); });
   wait_until([&] { return f.counters().stable_waits == 1; });
   f.fixture.context->abandon();
   writer.join();
@@ -233,7 +202,7 @@ TEST_CASE("negative control: a page rewritten in flight is caught, and the write
           "[data][stable]") {
   const bool whole = GENERATE(true, false);
   InFlight f(at_once(StablePolicy::off));
-  put(f.file, whole ? 0 : 100, filled(whole ? kBlockSize : 10, 2));
+  put_at(f.file, whole ? 0 : 100, filled(whole ? kBlockSize : 10, 2));
   CHECK(f.counters().stable_overwrites == 1);
   CHECK(f.counters().stable_swaps + f.counters().stable_copies + f.counters().stable_waits == 0);
   f.fixture.device.open();

@@ -11,41 +11,7 @@ using namespace stablefs;
 
 namespace {
 
-constexpr Timestamp kNow{2000, 7};
-
-std::vector<std::byte> filled(size_t length, int value) {
-  return std::vector<std::byte>(length, static_cast<std::byte>(value));
-}
-std::vector<std::byte> blocks(size_t count, int value) {
-  return filled(count * kBlockSize, value);
-}
-
-std::vector<std::byte> contents(FileData& file, uint64_t offset, size_t length) {
-  std::vector<std::byte> out(length);
-  const auto read = file.read(offset, out);
-  REQUIRE(what(read) == "ok");
-  out.resize(*read);
-  return out;
-}
-
-void put(FileData& file, uint64_t block, const std::vector<std::byte>& bytes) {
-  const auto written = file.write(block * kBlockSize, payload_of(bytes), kNow);
-  REQUIRE(what(written) == "ok");
-  REQUIRE(*written == bytes.size());
-}
-
-template <class Condition>
-void wait_until(Condition condition) {
-  SystemClock clock;
-  const uint64_t deadline_ns = clock.monotonic_ns() + 20 * kNsPerSecond;
-  while (!condition()) REQUIRE(clock.monotonic_ns() < deadline_ns);
-}
-
-DataSetup at_once() {
-  DataSetup setup;
-  setup.writeback_delay_ns = 0;
-  return setup;
-}
+constexpr Timestamp kNow = kPutTime;
 
 }  // namespace
 
