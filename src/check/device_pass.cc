@@ -116,9 +116,10 @@ void DevicePass::check_node(const RawNode& node) {
   } else {
     for (int copy = 0; copy < 2; ++copy) {
       if (node.copies[copy].ok()) continue;
-      reporter_.add(ProblemId::node_copy_damaged, node_text(node),
-                    fmt::format("block {}: {}", node.address.lba[copy].value,
-                                node.copies[copy].error().message()));
+      reporter_.add(
+          ProblemId::node_copy_damaged, node_text(node),
+          fmt::format("block {}: {}; the copy in block {} is intact", node.address.lba[copy].value,
+                      node.copies[copy].error().message(), node.address.lba[1 - copy].value));
     }
     check_keys(node);
     return;

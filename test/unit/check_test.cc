@@ -278,7 +278,10 @@ TEST_CASE("check: node_damaged with both copies bad, node_copy_damaged with one"
   const NodeAddress address = fixture.node_address(Fixture::inode_key(150), 0);
   fixture.flip_byte(address.lba[copy].value);
   fixture.expect_only(ProblemId::node_copy_damaged);
+  CHECK_FALSE(fixture.report().clean());
   CHECK_FALSE(fixture.report().incomplete);
+  const std::string intact = std::to_string(address.lba[1 - copy].value) + " is intact";
+  CHECK(fixture.texts().find(intact) != std::string::npos);
   fixture.flip_byte(address.lba[1 - copy].value);
   fixture.expect_only(ProblemId::node_damaged);
 }
