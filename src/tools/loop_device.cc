@@ -54,7 +54,12 @@ Result<LoopDevice> attach(int image, const std::string& name, bool read_only) {
     loop.descriptor = ::open(loop.path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
     if (loop.descriptor < 0) return loop_error(loop.path, errno);
     const int error = configure(loop.descriptor, image, name, read_only);
-    if (error == 0) return loop;
+    if (error == 0) {
+      // Somebody's blockdev --setro outlives what he had attached.
+      int protect = read_only ? 1 : 0;
+      ::ioctl(loop.descriptor, BLKROSET, &protect);
+      return loop;
+    }
     ::close(loop.descriptor);
     if (error != EBUSY) return loop_error(loop.path, error);
   }

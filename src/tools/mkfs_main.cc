@@ -16,7 +16,6 @@
 #include "format/superblock.h"
 #include "store/store.h"
 #include "tools/command_line.h"
-#include "tools/loop_device.h"
 #include "tools/mains.h"
 #include "tools/signatures.h"
 #include "tools/source_use.h"
@@ -155,17 +154,6 @@ Status resize_image(const std::string& source, int descriptor, uint64_t size_byt
   return {};
 }
 
-// The block device's page cache, and that of loop devices over the image, may hold what was there.
-void drop_stale_caches(const std::string& source, int descriptor) {
-  ::ioctl(descriptor, BLKFLSBUF, 0);
-  for (const std::string& loop : loop_devices_of(source)) {
-    const int device = ::open(("/dev/" + loop).c_str(), O_RDONLY | O_CLOEXEC);
-    if (device < 0) continue;
-    ::ioctl(device, BLKFLSBUF, 0);
-    ::close(device);
-  }
-}
-
 Result<std::unique_ptr<SourceDevice>> open_exclusively(const std::string& source, Logger& logger) {
   OpenDeviceOptions options;
   options.exclusive_wait_ms = kPredecessorWaitMs;
@@ -193,12 +181,24 @@ Status format_source(const MkfsArguments& arguments, const Plan& plan, const std
   }
   FS_TRY(wipe_signatures(descriptor));
   FS_TRY(format_device(*device, plan.format));
-  drop_stale_caches(source, descriptor);
+  // A block device's page cache may hold what was there.
+  ::ioctl(descriptor, BLKFLSBUF, 0);
   if (arguments.quiet) return {};
   fmt::print("{}: stablefs, {} MiB, uuid {}{}{}\n", arguments.source,
              device->block_count() / (1048576 / kBlockSize),
              uuid_text(reinterpret_cast<const uint8_t(&)[16]>(*plan.format.uuid.data())),
              plan.format.label.empty() ? "" : ", label ", plan.format.label);
+  return {};
+}
+
+Status check_nobody_there(const std::string& source) {
+  if (const auto user = in_use(source)) return Error(ErrorCode::device_busy, *user);
+  if (const auto loop = attached_loop_device(source)) {
+    return Error(ErrorCode::device_busy, fmt::format("{} is in use by {}", source, *loop));
+  }
+  if (write_protected(source)) {
+    return Error(ErrorCode::device_open, source + " is write-protected");
+  }
   return {};
 }
 
@@ -220,7 +220,7 @@ Status make_filesystem(const MkfsArguments& arguments) {
   if (resolved == nullptr) return source_error(arguments.source, errno);
   const std::string source(resolved);
   ::free(resolved);
-  if (const auto user = in_use(source)) return Error(ErrorCode::device_busy, *user);
+  FS_TRY(check_nobody_there(source));
   // Probing and wiping are not aligned as direct I/O must be.
   const int descriptor = ::open(source.c_str(), O_RDWR | O_CLOEXEC);
   if (descriptor < 0) return source_error(source, errno);

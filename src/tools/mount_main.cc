@@ -148,6 +148,20 @@ Result<MountRequest> make_request(const std::string& source, const MountOptions&
   return request;
 }
 
+// As mount(8) does it for filesystems of the kernel; it passes "rw" whether anybody asked or not.
+Status meet_write_protection(const char* program, MountRequest& request) {
+  MountOptions& options = request.options;
+  if ((options.flags & MS_RDONLY) != 0 || !write_protected(request.source_path)) return {};
+  if (!options.iolog.empty()) {
+    return Error(ErrorCode::device_open,
+                 request.source + " is write-protected: there is nothing to record");
+  }
+  fail(program, request.source + " is write-protected, mounting read-only");
+  options.flags |= MS_RDONLY;
+  options.filesystem.read_only = true;
+  return {};
+}
+
 int mount_source(const char* program, const std::string& source, const std::string& directory,
                  const MountOptions& options, bool foreground) {
   Result<MountRequest> request = make_request(source, options);
@@ -155,6 +169,9 @@ int mount_source(const char* program, const std::string& source, const std::stri
   // A dead mount may be in the way of its own directory, so the directory is looked at twice.
   if (const Result<std::string> early = canonical_directory(directory); early.ok()) {
     request->directory = *early;
+  }
+  if (const Status status = meet_write_protection(program, *request); !status.ok()) {
+    return fail(program, status.error(), kExitMountFailed);
   }
   const Result<Found> found = meet_existing_mounts(*request);
   if (!found.ok()) return fail(program, found.error(), kExitMountFailed);

@@ -9,11 +9,19 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 
 #include "tools/loop_device.h"
 
 namespace stablefs {
 namespace {
+
+constexpr uint32_t kLoopPollMs = 20;
+
+bool goes_away_by_itself(const std::string& loop) {
+  std::ifstream file("/sys/block/" + loop + "/loop/autoclear");
+  return file.get() == '1';
+}
 
 // Claimed by something that may write to it. A dead daemon's superblock goes on claiming its loop
 // device while files are open or another mount namespace has it; the lock on the image tells
@@ -70,6 +78,23 @@ std::optional<std::string> in_use(const std::string& source) {
     return fmt::format("{} is in use: so is its image {}", source, image);
   }
   return std::nullopt;
+}
+
+std::optional<std::string> attached_loop_device(const std::string& image) {
+  for (uint32_t waited_ms = 0;; waited_ms += kLoopPollMs) {
+    const std::vector<std::string> loops = loop_devices_of(image);
+    if (loops.empty()) return std::nullopt;
+    const bool temporary = std::ranges::all_of(loops, goes_away_by_itself);
+    if (!temporary || waited_ms >= kPredecessorWaitMs) return "/dev/" + loops.front();
+    ::usleep(kLoopPollMs * 1000);
+  }
+}
+
+bool write_protected(const std::string& device) {
+  const dev_t number = device_number(device);
+  if (number == 0) return false;
+  std::ifstream file(fmt::format("/sys/dev/block/{}:{}/ro", major(number), minor(number)));
+  return file.get() == '1';
 }
 
 }  // namespace stablefs

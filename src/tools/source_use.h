@@ -24,4 +24,12 @@ std::vector<MountEntry> mounts_of(const std::string& source);
 // gone left behind does not count; those that live also hold a lock.
 std::optional<std::string> in_use(const std::string& source);
 
+// The loop device that the image (canonical path) is attached to, though perhaps idle: its page
+// cache and whoever opens it next would see the image change. One that goes away by itself, as
+// after unmounting, is waited for.
+std::optional<std::string> attached_loop_device(const std::string& image);
+
+// A block device that takes no writes (blockdev --setro, a switch on the medium).
+bool write_protected(const std::string& device);
+
 }  // namespace stablefs
