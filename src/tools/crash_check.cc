@@ -66,7 +66,8 @@ Result<std::vector<std::string>> CrashCheck::ask_command(OverlayDevice& device,
                          {{"STABLEFS_CRASH_DIR", directory_},
                           {"STABLEFS_CRASH_STATE", state.id.text()},
                           {"STABLEFS_CRASH_MARKS", fmt::format("{}", state.marks)},
-                          {"STABLEFS_CRASH_MARK", state.last_mark}}));
+                          {"STABLEFS_CRASH_MARK", state.last_mark}},
+                         stop_));
   std::vector<std::string> lines;
   if (outcome.status == 0) return lines;
   append_lines(outcome.output, lines);

@@ -3,6 +3,7 @@
 // satisfy the user's own command.
 #pragma once
 
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -14,9 +15,10 @@ namespace stablefs {
 
 class CrashCheck {
  public:
-  // `command` may be empty. `directory` is an empty one to mount on when there is a command.
-  CrashCheck(std::string command, std::string directory)
-      : command_(std::move(command)), directory_(std::move(directory)) {}
+  // `command` may be empty. `directory` is an empty one to mount on when there is a command, which
+  // is killed when `stop` becomes true.
+  CrashCheck(std::string command, std::string directory, const std::atomic<bool>* stop = nullptr)
+      : command_(std::move(command)), directory_(std::move(directory)), stop_(stop) {}
 
   // What is wrong with the state, a line each; an error when it could not be checked.
   Result<std::vector<std::string>> check(const CrashState& state);
@@ -28,6 +30,7 @@ class CrashCheck {
 
   const std::string command_;
   const std::string directory_;
+  const std::atomic<bool>* const stop_;
   SystemClock clock_;
 };
 

@@ -3,8 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +20,7 @@ namespace stablefs {
 namespace {
 
 constexpr uint32_t kInitWaitMs = 10'000;
+constexpr int kStopPollMs = 100;
 constexpr off_t kOutputBytesMax = 16 << 10;
 constexpr const char* kMountName = "stablefs-crash-image";
 
@@ -44,6 +48,18 @@ std::vector<std::string> environment_with(
     std::ranges::replace(all.back(), '\0', '?');
   }
   return all;
+}
+
+// Whether it was stopped before it had ended.
+bool wait_or_stop(pid_t child, const std::atomic<bool>& stop) {
+  const int process = static_cast<int>(::syscall(SYS_pidfd_open, child, 0));
+  pollfd ended{process, POLLIN, 0};
+  while (process >= 0 && !stop && ::poll(&ended, 1, kStopPollMs) <= 0) {
+  }
+  if (process >= 0) ::close(process);
+  if (!stop) return false;
+  ::kill(-child, SIGKILL);
+  return true;
 }
 
 int exit_status_of(pid_t child) {
@@ -108,7 +124,8 @@ void CrashMount::detach() {
 
 Result<CommandOutcome> run_command(
     const std::string& command, const std::string& argument,
-    const std::vector<std::pair<std::string, std::string>>& variables) {
+    const std::vector<std::pair<std::string, std::string>>& variables,
+    const std::atomic<bool>* stop) {
   const Error failed(ErrorCode::invalid_argument, "cannot run the check");
   const int output = ::memfd_create("output of the check", MFD_CLOEXEC);
   if (output < 0) return failed;
@@ -117,6 +134,9 @@ Result<CommandOutcome> run_command(
   ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   ::posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
   ::posix_spawn_file_actions_adddup2(&actions, output, STDERR_FILENO);
+  posix_spawnattr_t attributes;
+  ::posix_spawnattr_init(&attributes);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
 
   const std::string script = command + " \"$@\"";
   std::vector<std::string> words{"sh", "-c", script, "sh", argument};
@@ -127,13 +147,17 @@ Result<CommandOutcome> run_command(
   argv.push_back(nullptr);
   envp.push_back(nullptr);
   pid_t child = -1;
-  const int error = ::posix_spawn(&child, "/bin/sh", &actions, nullptr, argv.data(), envp.data());
+  const int error =
+      ::posix_spawn(&child, "/bin/sh", &actions, &attributes, argv.data(), envp.data());
+  ::posix_spawnattr_destroy(&attributes);
   ::posix_spawn_file_actions_destroy(&actions);
   CommandOutcome outcome;
+  const bool stopped = error == 0 && stop != nullptr && wait_or_stop(child, *stop);
   if (error == 0) outcome.status = exit_status_of(child);
   if (error == 0) outcome.output = tail_of(output);
   ::close(output);
   if (error != 0) return Error(failed.code(), std::string("the check: ") + std::strerror(error));
+  if (stopped) return Error(failed.code(), "interrupted");
   return outcome;
 }
 

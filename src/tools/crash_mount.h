@@ -3,6 +3,7 @@
 // is forgotten.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <utility>
@@ -44,9 +45,11 @@ struct CommandOutcome {
   std::string output;  // of both descriptors, its last part when it is long
 };
 
-// Runs `command` through the shell with `argument` behind it and these variables set.
+// Runs `command` through the shell with `argument` behind it and these variables set. When `stop`
+// becomes true, all it started (its process group) is killed, and that is an error.
 Result<CommandOutcome> run_command(
     const std::string& command, const std::string& argument,
-    const std::vector<std::pair<std::string, std::string>>& variables);
+    const std::vector<std::pair<std::string, std::string>>& variables,
+    const std::atomic<bool>* stop = nullptr);
 
 }  // namespace stablefs

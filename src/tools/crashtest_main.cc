@@ -32,6 +32,20 @@ constexpr uint64_t kProgressIntervalNs = 200 * kNsPerMs;
 
 std::atomic<bool> interrupted{false};
 
+// Nobody may be listening any more, as with "| head"; that interrupts us and is no exception.
+void say(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+}
+
+// A mount and a directory of ours must not stay behind.
+void catch_interruptions() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = true; };
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) {
+    ::sigaction(signal, &action, nullptr);
+  }
+}
+
 struct Arguments {
   std::string log;
   uint64_t images = 1000;
@@ -99,7 +113,7 @@ class CrashTest {
       : arguments_(arguments),
         program_(program),
         images_(log, base_of(log), {arguments.images, arguments.seed, !arguments.command.empty()}),
-        check_(arguments.command, directory) {}
+        check_(arguments.command, directory, &interrupted) {}
 
   int run_all();
   int run_one(const CrashStateId& id);
@@ -137,15 +151,16 @@ Result<bool> CrashTest::passes(const CrashState& state) {
   if (problems.empty()) return true;
   ++violations_;
   if (::isatty(STDERR_FILENO) == 1) fmt::print(stderr, "\r\033[K");
-  fmt::print("state {}: violation\n", state.id.text());
+  say(fmt::format("state {}: violation\n", state.id.text()));
   for (size_t i = 0; i < std::min<size_t>(problems.size(), kLinesMax); ++i) {
-    fmt::print("  {}\n", problems[i]);
+    say("  " + problems[i] + "\n");
   }
-  fmt::print("  replay: {}\n", replay_command(state.id));
+  say("  replay: " + replay_command(state.id) + "\n");
   if (!arguments_.bundle.empty() && violations_ <= kBundlesMax) {
     FS_TRY(write_crash_bundle(arguments_.bundle, state, problems, replay_command(state.id)));
-    fmt::print("  bundle: {}/{}\n", arguments_.bundle, state.id.text());
+    say(fmt::format("  bundle: {}/{}\n", arguments_.bundle, state.id.text()));
   }
+  std::fflush(stdout);
   return false;
 }
 
@@ -171,11 +186,12 @@ int CrashTest::run_all() {
   }
   show_progress(true);
   const double seconds = static_cast<double>(clock_.monotonic_ns() - began_ns_) / 1e9;
-  fmt::print(
+  say(fmt::format(
       "{} moments with {} crash images; {} enumerated, {} distinct, {} checked in {:.1f} s, "
       "{} violations\n",
       images_.moments(), images_.candidates(), checked_ + images_.repeated(), checked_, checked_,
-      seconds, violations_);
+      seconds, violations_));
+  std::fflush(stdout);
   if (interrupted) return fail(program_, "interrupted", kExitTrouble);
   return violations_ == 0 ? 0 : kExitViolations;
 }
@@ -183,23 +199,28 @@ int CrashTest::run_all() {
 int CrashTest::run_one(const CrashStateId& id) {
   const Result<CrashState> state = images_.state(id);
   if (!state.ok()) return fail(program_, state.error(), kExitTrouble);
-  fmt::print("{}", state->describe());
+  say(state->describe());
   const Result<bool> result = passes(*state);
   if (!result.ok()) return fail(program_, result.error(), kExitTrouble);
-  if (*result) fmt::print("state {}: passes\n", id.text());
+  if (*result) say(fmt::format("state {}: passes\n", id.text()));
   return *result ? 0 : kExitViolations;
+}
+
+// Numbers that are none, or negative, are not taken for others.
+Status take_numbers(const std::string& images, const std::string& seed, Arguments& arguments) {
+  if (!images.empty()) arguments.images = FS_TRY(parse_number(images));
+  if (!seed.empty()) arguments.seed = FS_TRY(parse_number(seed));
+  if (arguments.images > 0) return {};
+  return Error(ErrorCode::invalid_argument, "--images: at least one");
 }
 
 int crashtest(const char* program, const Arguments& arguments) {
   const Result<IoLog> log = load(arguments.log);
   if (!log.ok()) return fail(program, log.error(), kExitTrouble);
+  catch_interruptions();
   const ScratchDirectory scratch;
   if (scratch.path().empty()) {
     return fail(program, "cannot make a temporary directory", kExitTrouble);
-  }
-  // A mount of ours must not stay behind.
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-    ::signal(signal, [](int) { interrupted = true; });
   }
   CrashTest test(arguments, program, *log, scratch.path());
   if (arguments.state.empty()) return test.run_all();
@@ -216,13 +237,17 @@ int crashtest_main(int argc, char** argv) {
       "state must mount, check clean, and satisfy CMD.");
   Arguments arguments;
   app.add_option("IOLOG", arguments.log, "the recording")->required();
-  app.add_option("--images", arguments.images, "how many states at most (1000)");
-  app.add_option("--seed", arguments.seed, "which ones (1)");
+  std::string images, seed;
+  app.add_option("--images", images, "how many states at most (1000)");
+  app.add_option("--seed", seed, "which ones (1)");
   app.add_option("--bundle", arguments.bundle, "directory for what can be told of failing states");
   app.add_option("--check", arguments.command, "run CMD DIR, with the state mounted on DIR")
       ->type_name("CMD");
   app.add_option("--state", arguments.state, "check this state only, and describe it");
   if (const auto status = parse_arguments(app, argc, argv, kExitTrouble)) return *status;
+  if (const Status status = take_numbers(images, seed, arguments); !status.ok()) {
+    return fail(argv[0], status.error(), kExitTrouble);
+  }
   return crashtest(argv[0], arguments);
 }
 
