@@ -176,6 +176,14 @@ void FileIoLog::append(IoEvent event) {
   write_all(bytes);
 }
 
+Status FileIoLog::sync() {
+  // EINVAL: not a file, there is nothing to sync.
+  if (status_.ok() && fsync(fd_) != 0 && errno != EINVAL) {
+    status_ = Error(ErrorCode::device_flush, "I/O log: " + std::system_category().message(errno));
+  }
+  return status_;
+}
+
 // After the first failure nothing more is written: the log stays a readable prefix.
 void FileIoLog::write_all(std::span<const std::byte> bytes) {
   while (status_.ok() && !bytes.empty()) {

@@ -69,6 +69,8 @@ class FileIoLog final : public IoLogSink {
 
   void append(IoEvent event) override;
   Status status() const { return status_; }
+  // What was appended is on its device when this succeeds.
+  Status sync();
 
  private:
   void write_all(std::span<const std::byte> bytes);

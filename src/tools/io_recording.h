@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // mount -o iolog=FILE: a file that holds what the source held at first and everything that is sent
-// to it from then on, for `stablefs crashtest`.
+// to it from then on, for `stablefs crashtest`. Each event is written to the file when it happens,
+// so nothing of it is kept in memory, and what a killed daemon left can be used.
 #pragma once
 
 #include <memory>
@@ -24,8 +25,9 @@ class IoRecording {
 
   BlockDevice& device() { return device_; }
   void mark(std::string_view text) { device_.mark(text); }
-  // What kept the file from being complete. When nothing is sent to device() any more.
-  Status status() const { return log_.status(); }
+  // When nothing is sent to device() any more: the file is durable, or what kept it from being
+  // complete.
+  Status finish() { return log_.sync(); }
   // The recording is of no use to anybody.
   void remove_file();
 

@@ -329,7 +329,7 @@ void MountDaemon::close_filesystem() {
 
 void MountDaemon::end_recording() {
   if (!recording_) return;
-  if (const Status status = recording_->status(); !status.ok()) {
+  if (const Status status = recording_->finish(); !status.ok()) {
     logger_.write(LogLevel::error, fmt::format("{} ends early: {}", request_.options.iolog,
                                                status.error().message()));
   }

@@ -77,7 +77,7 @@ TEST_CASE("a recording holds what the image held, holes left out, and what was s
     BlockDevice& device = (*recording)->device();
     REQUIRE(device.write(Lba(256), filled(7, 1).span()).ok());
     (*recording)->mark("done");
-    CHECK((*recording)->status().ok());
+    CHECK((*recording)->finish().ok());
     CHECK_FALSE(IoRecording::start(file, *source).ok());  // never over what is there
   }
   CHECK((paths::status(file).permissions() & paths::perms::all) ==
@@ -101,6 +101,7 @@ TEST_CASE("a recording that cannot be written any more says so and is a readable
   RecordingDevice device(*source, log);
   CHECK(device.write(Lba(1), filled(1, 1).span()).ok());
   CHECK_FALSE(log.status().ok());
+  CHECK_FALSE(log.sync().ok());
 }
 
 TEST_CASE("the file of a recording is found from anywhere, and is a new one") {
