@@ -55,9 +55,10 @@ Result<LoopDevice> attach(int image, const std::string& name, bool read_only) {
     if (loop.descriptor < 0) return loop_error(loop.path, errno);
     const int error = configure(loop.descriptor, image, name, read_only);
     if (error == 0) {
-      // Somebody's blockdev --setro outlives what he had attached.
-      int protect = read_only ? 1 : 0;
-      ::ioctl(loop.descriptor, BLKROSET, &protect);
+      // Somebody's blockdev --setro outlives what he had attached. Ours would, too: the flag of the
+      // loop device does for a read-only one.
+      const int writable = 0;
+      if (!read_only) ::ioctl(loop.descriptor, BLKROSET, &writable);
       return loop;
     }
     ::close(loop.descriptor);
