@@ -103,6 +103,7 @@ struct OpenFlags {
   bool read = false, write = false, truncate = false, direct = false, append = false;
   bool sync = false, data_sync = false;  // O_SYNC, O_DSYNC
   bool clear_suid_sgid = false;          // FUSE_HANDLE_KILLPRIV_V2, with truncate
+  bool keep_access_time = false;         // O_NOATIME
 };
 
 enum class RenameMode : uint8_t { replace, no_replace, exchange };

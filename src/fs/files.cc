@@ -47,7 +47,7 @@ Result<uint64_t> FileSystemImpl::read(Ino ino, HandleId handle, uint64_t offset_
   const uint64_t length_bytes = std::min<uint64_t>(out.size(), kMaxFileBytes - offset_bytes);
   const uint64_t done_bytes =
       FS_TRY(inodes_.data_of(inode).read(offset_bytes, out.first(length_bytes)));
-  note_access(inode);
+  if (!file.open || !file.open->flags.keep_access_time) note_access(inode);
   return done_bytes;
 }
 

@@ -212,6 +212,7 @@ OpenFlags open_flags(const Adapter& adapter, int flags) {
   open.append = (flags & O_APPEND) != 0;
   open.sync = (flags & O_SYNC) == O_SYNC;
   open.data_sync = (flags & O_DSYNC) != 0;
+  open.keep_access_time = (flags & O_NOATIME) != 0;
   return open;
 }
 

@@ -188,6 +188,25 @@ TEST_CASE("relatime moves the access time when it is old news", "[fs]") {
   CHECK(t.attributes(f).access_time > first);
 }
 
+TEST_CASE("a file opened with O_NOATIME is read without a trace", "[fs]") {
+  TestFs t;
+  t.options.atime = AtimePolicy::strictatime;
+  t.mount();
+  const Ino f = t.make_file(kRootIno, "f");
+  t.write(f, "x");
+  const Timestamp before = t.attributes(f).access_time;
+  OpenFlags flags = writable();
+  flags.keep_access_time = true;
+  const auto handle = t->open_file(f, flags);
+  REQUIRE(handle.ok());
+  std::byte buffer[1];
+  REQUIRE(t->read(f, *handle, 0, buffer).ok());
+  CHECK(t.attributes(f).access_time == before);
+  t->release(*handle);
+  t.read(f);
+  CHECK(t.attributes(f).access_time > before);
+}
+
 TEST_CASE("access times cost no commit but reach the disk with the flusher", "[fs]") {
   TestFs t;
   t.options.atime = AtimePolicy::strictatime;
