@@ -84,6 +84,14 @@ def fallocate(descriptor, mode, offset, length):
     checked(libc.fallocate(descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(length)))
 
 
+def map_at_will(descriptor, length):
+    """The address of a shared mapping that may reach behind the end of the file."""
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int,
+                          ctypes.c_int, ctypes.c_int64]
+    return libc.mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, descriptor, 0)
+
+
 def in_child(function, user=None, group=None, groups=()):
     """Runs it in a process of its own, as this user; whether that ended well."""
     sys.stdout.flush()
