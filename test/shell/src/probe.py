@@ -57,12 +57,17 @@ def expect_error(what, name, call, *arguments, **named):
     expect(what, ending(call, *arguments, **named), name)
 
 
+def write_all(descriptor, data):
+    """Of what does not fit, a part may be written before the error comes."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view):]
+
+
 def put(path, data=b'', mode=0o666):
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view):]
+        write_all(descriptor, data)
     finally:
         os.close(descriptor)
 
