@@ -57,6 +57,7 @@ class ContextImpl final : public DataContext {
   const DataCounters& counters() const override { return counters_; }
   DataGauges gauges() override;
   DamageList& damage() override { return damage_; }
+  std::vector<InFlight> in_flight(size_t limit) override;
 
   Store& store() { return store_; }
   BlockDevice& device() { return device_; }
@@ -77,9 +78,15 @@ class ContextImpl final : public DataContext {
   void ordered_started() { ordered_in_flight_.fetch_add(1, std::memory_order_relaxed); }
   void ordered_ended() { ordered_in_flight_.fetch_sub(1, std::memory_order_relaxed); }
 
+  // Direct writes count as in flight, and their file has to be found when all is abandoned.
+  void direct_started(FileSchedule& schedule, uint64_t blocks);
+  void direct_ended(uint64_t blocks);
+  uint64_t direct_in_flight() const { return direct_in_flight_.load(std::memory_order_relaxed); }
+
   // --- scheduling of files
   void mark_dirty(FileSchedule& schedule);   // has dirty pages: written back after the delay
   void retry_later(FileSchedule& schedule);  // dirty pages were left because a ticket held them
+  void hasten(FileSchedule& schedule);       // somebody waits whom the writeback thread can help
   void note_clean(FileSchedule& schedule);   // has clean pages worth evicting
   void pin(FileSchedule& schedule) { schedule.users.fetch_add(1, std::memory_order_relaxed); }
   void unpin(FileSchedule& schedule);
@@ -125,6 +132,7 @@ class ContextImpl final : public DataContext {
   std::atomic<uint64_t> dirty_pages_{0}, flight_pages_{0}, clean_pages_{0}, shadow_pages_{0},
       lost_pages_{0};
   std::atomic<uint64_t> ordered_in_flight_{0};
+  std::atomic<uint64_t> direct_in_flight_{0}, direct_pages_{0};
   std::atomic<bool> abandoned_{false};
   std::atomic<bool> closed_{false};
 

@@ -108,7 +108,19 @@ DataGauges ContextImpl::gauges() {
           .shadow_bytes = shadow_pages_.load() * kBlockSize,
           .lost_bytes = lost_pages_.load() * kBlockSize,
           .ordered_in_flight = ordered_in_flight_.load(),
+          .direct_bytes = direct_pages_.load() * kBlockSize,
           .damage_entries = damage_.size()};
+}
+
+std::vector<InFlight> ContextImpl::in_flight(size_t limit) {
+  std::vector<InFlight> all;
+  for (FileSchedule* schedule : pin_files()) {
+    schedule->file.list_in_flight(all);
+    unpin(*schedule);
+  }
+  std::ranges::sort(all, std::greater<>(), &InFlight::age_ns);
+  if (all.size() > limit) all.resize(limit);
+  return all;
 }
 
 void ContextImpl::account(PageState from, PageState to) {
@@ -128,7 +140,21 @@ bool ContextImpl::urgent() const {
 }
 
 bool ContextImpl::above_limit() const {
-  return (dirty_pages_.load() + flight_pages_.load()) * kBlockSize > options_.dirty_limit_bytes;
+  const uint64_t pages = dirty_pages_.load() + flight_pages_.load() + direct_pages_.load();
+  return pages * kBlockSize > options_.dirty_limit_bytes;
+}
+
+void ContextImpl::direct_started(FileSchedule& schedule, uint64_t blocks) {
+  direct_in_flight_.fetch_add(1, std::memory_order_relaxed);
+  direct_pages_.fetch_add(blocks, std::memory_order_relaxed);
+  counters_.direct_writes.fetch_add(1, std::memory_order_relaxed);
+  MutexLock lock(mutex_);
+  enlist(schedule);
+}
+
+void ContextImpl::direct_ended(uint64_t blocks) {
+  direct_in_flight_.fetch_sub(1, std::memory_order_relaxed);
+  direct_pages_.fetch_sub(blocks, std::memory_order_relaxed);
 }
 
 // --- scheduling of files
@@ -167,6 +193,20 @@ void ContextImpl::retry_later(FileSchedule& schedule) {
   const uint64_t due_ns = options_.clock->monotonic_ns() + kRetryDelayNs;
   MutexLock lock(mutex_);
   list_dirty(schedule, due_ns, true);
+}
+
+void ContextImpl::hasten(FileSchedule& schedule) {
+  MutexLock lock(mutex_);
+  enlist(schedule);
+  if (schedule.listed) {
+    dirty_files_.erase(schedule.dirty_position);
+    schedule.listed = false;
+  }
+  schedule.due_ns = options_.clock->monotonic_ns();
+  schedule.retry = false;
+  schedule.listed = true;
+  schedule.dirty_position = dirty_files_.insert(dirty_files_.begin(), &schedule);
+  work_.notify_one();
 }
 
 void ContextImpl::note_clean(FileSchedule& schedule) {

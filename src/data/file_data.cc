@@ -69,6 +69,20 @@ bool FileImpl::idle() {
   return ordered_.empty() && pages_.empty();
 }
 
+void FileImpl::list_in_flight(std::vector<InFlight>& out) {
+  const uint64_t now_ns = context_.now_ns();
+  MutexLock lock(mutex_);
+  for (const auto& [first, io] : ordered_) {
+    out.push_back({.ino = inode_.ino,
+                   .first_block = first,
+                   .length_blocks = io->extent.length_blocks(),
+                   .state = to_string(io->extent.state()),
+                   .direct = io->direct != nullptr,
+                   .held = held_.contains(first),
+                   .age_ns = now_ns - io->submitted_ns});
+  }
+}
+
 uint64_t FileImpl::promised_blocks() {
   MutexLock lock(mutex_);
   return pages_.count(PageState::dirty) + pages_.count(PageState::writeback) +

@@ -6,9 +6,11 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -42,12 +44,29 @@ struct DataCounters {
   std::atomic<uint64_t> reads{0}, read_bytes{0}, writes{0}, written_bytes{0}, pages_adopted{0},
       pages_copied{0}, cache_hits{0}, cache_misses{0}, guard_verified{0}, guard_mismatches{0},
       ordered_created{0}, ordered_committed{0}, ordered_failed{0}, ordered_split{0},
-      stable_swaps{0}, stable_copies{0}, stable_waits{0}, stable_overwrites{0}, throttle_waits{0},
-      write_errors{0};
+      direct_writes{0}, direct_bytes{0}, direct_short{0}, direct_failed{0}, stable_swaps{0},
+      stable_copies{0}, stable_waits{0}, stable_overwrites{0}, throttle_waits{0}, write_errors{0};
 };
 struct DataGauges {
   uint64_t dirty_bytes, writeback_bytes, clean_bytes, shadow_bytes, lost_bytes, ordered_in_flight,
-      damage_entries;
+      direct_bytes, damage_entries;
+};
+
+// Of what a read brings from the device: `no` leaves the cache as it is (O_DIRECT).
+enum class ReadCache : uint8_t { keep, no };
+
+// How many bytes, from the first on, are mapped now. Called once, from any thread, with no lock
+// held; what waits for the file to be idle must not happen in there.
+using DirectDone = std::function<void(Result<uint64_t> written)>;
+
+// An ordered extent on its way, for whoever looks into a stall.
+struct InFlight {
+  Ino ino;
+  uint64_t first_block = 0, length_blocks = 0;  // of the file
+  const char* state = "";
+  bool direct = false;
+  bool held = false;  // complete, waiting for what lies below it in the file
+  uint64_t age_ns = 0;
 };
 
 class FileData;
@@ -68,6 +87,8 @@ class DataContext {
   virtual const DataCounters& counters() const = 0;
   virtual DataGauges gauges() = 0;
   virtual DamageList& damage() = 0;
+  // The oldest first, at most `limit`.
+  virtual std::vector<InFlight> in_flight(size_t limit) = 0;
 };
 
 // Thread-safe. Range conflicts are resolved inside (tickets in call order).
@@ -76,12 +97,19 @@ class FileData {
   virtual ~FileData() = default;  // no dirty page, no ordered extent, no caller inside
 
   // Verified bytes, newest version; stops at EOF. Zeros for holes.
-  virtual Result<uint64_t> read(uint64_t offset_bytes, std::span<std::byte> out) = 0;
+  virtual Result<uint64_t> read(uint64_t offset_bytes, std::span<std::byte> out,
+                                ReadCache cache = ReadCache::keep) = 0;
   // Owns the bytes when it returns. Moves size and sets mtime/ctime to `now`
   // (nothing: they are the kernel's, which sends them itself). no_space when the
   // blocks cannot be promised; a short count when only a prefix could.
   virtual Result<uint64_t> write(uint64_t offset_bytes, const BufferSlice& payload,
                                  std::optional<Timestamp> now) = 0;
+  // Past the cache: from the payload to the device, without a copy but at unaligned edges. `done`
+  // tells when it is mapped; size, mtime and ctime move only then. A failure leaves the old content
+  // behind the count it tells, and is no loss. When this fails itself nothing was begun and `done`
+  // is not called.
+  virtual Status write_direct(uint64_t offset_bytes, const BufferSlice& payload, Timestamp now,
+                              DirectDone done) = 0;
   // Any size change: exclusive over [min(old, new), infinity), waits for ordered extents there,
   // commits size (and frees) itself; mtime/ctime = now.
   virtual Status truncate(uint64_t size_bytes, Timestamp now) = 0;

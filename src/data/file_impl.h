@@ -24,6 +24,7 @@
 
 #include "base/sync.h"
 #include "data/context_impl.h"
+#include "data/direct_write.h"
 #include "data/extent_map.h"
 #include "data/file_data.h"
 #include "data/interval_set.h"
@@ -62,9 +63,11 @@ class FileImpl final : public FileData {
   FileImpl(ContextImpl& context, InodeState& inode);
   ~FileImpl() override;
 
-  Result<uint64_t> read(uint64_t offset_bytes, std::span<std::byte> out) override;
+  Result<uint64_t> read(uint64_t offset_bytes, std::span<std::byte> out, ReadCache cache) override;
   Result<uint64_t> write(uint64_t offset_bytes, const BufferSlice& payload,
                          std::optional<Timestamp> now) override;
+  Status write_direct(uint64_t offset_bytes, const BufferSlice& payload, Timestamp now,
+                      DirectDone done) override;
   Status truncate(uint64_t size_bytes, Timestamp now) override;
   Status punch(uint64_t offset_bytes, uint64_t length_bytes, Timestamp now) override;
   Status zero(uint64_t offset_bytes, uint64_t length_bytes, bool keep_size, Timestamp now) override;
@@ -86,6 +89,7 @@ class FileImpl final : public FileData {
   void finish_held();                    // what waits for pages that will not be written any more
   uint64_t evict(bool even_if_touched);  // clean pages; returns how many went
   bool idle();                           // no page at all
+  void list_in_flight(std::vector<InFlight>& out);
 
   FileSchedule schedule;
 
@@ -107,7 +111,8 @@ class FileImpl final : public FileData {
     uint64_t first_block, end_block;
     uint64_t read_id;  // not 0: these pages are `reading` on our account
   };
-  void copy_cached(uint64_t offset, std::span<std::byte> out, std::vector<Missing>& missing);
+  void copy_cached(uint64_t offset, std::span<std::byte> out, bool keep,
+                   std::vector<Missing>& missing);
   Status read_missing(uint64_t offset, std::span<std::byte> out,
                       const std::vector<Missing>& missing);
   void end_reading(const Missing& missing, const BufferSlice* content);
@@ -117,7 +122,7 @@ class FileImpl final : public FileData {
   Result<uint64_t> next_hole(uint64_t block, uint64_t end_block);
 
   // --- writing (file_write.cc)
-  void stage_whole_pages(PageWrite& job, const BufferSlice& payload);
+  void stage_whole_pages(PageWrite& job, const BufferSlice& payload, bool adopt);
   // Over [offset, end) and, when the end of the file may move, all that lies behind that. Returns
   // the blocks it covers.
   OwnedBlocks acquire_range(RangeTicket& ticket, RangeClass range_class, uint64_t offset,
@@ -127,8 +132,8 @@ class FileImpl final : public FileData {
   Status write_zeros(uint64_t offset, uint64_t end, const OwnedBlocks& owned);
   Status write_pages(PageWrite& job);
   uint64_t count_not_dirty(uint64_t block, uint64_t end_block) FS_REQUIRES(mutex_);
-  Status promise(PageWrite& job, uint64_t block, uint64_t blocks);
-  Status promise_overwrite(PageWrite& job, uint64_t blocks);
+  Result<SpaceReservation> promise(uint64_t block, uint64_t blocks);
+  Result<SpaceReservation> promise_overwrite(uint64_t blocks);
   // Blocks from `block` on, at most `limit`, that a write replaces: written ones.
   Result<uint64_t> count_replaced(uint64_t block, uint64_t limit);
   RewriteAction choose_rewrite(uint64_t block, bool whole) FS_REQUIRES(mutex_);
@@ -140,12 +145,24 @@ class FileImpl final : public FileData {
   BufferSlice copy_of_page(const PageWrite& job, uint64_t block, const Page& old);
   OrderedIo* flight_of(uint64_t block) FS_REQUIRES(mutex_);
 
+  // --- past the cache (file_direct.cc)
+  Result<std::vector<OrderedIo*>> make_parts(const std::shared_ptr<DirectWrite>& direct,
+                                             const BufferSlice& payload, const OwnedBlocks& owned);
+  Result<SpaceReservation> promise_direct(const DirectWrite& direct, const OwnedBlocks& owned);
+  Result<std::vector<BufferSlice>> direct_pages(const DirectWrite& direct,
+                                                const BufferSlice& payload);
+  Result<BufferSlice> merged_page(const PageWrite& job, uint64_t block);
+  std::vector<OrderedIo*> enlist_parts(const std::shared_ptr<DirectWrite>& direct,
+                                       std::vector<BufferSlice> pages, SpaceReservation space);
+  void end_direct_pages(const OrderedIo& io) FS_REQUIRES(mutex_);
+
   // --- writeback (writeback.cc)
   Submitted submit_range(uint64_t first, uint64_t end, uint64_t stamp_limit,
                          const OwnedBlocks& owned = {});
   Submitted submit_below_held(const OwnedBlocks& owned);
   uint64_t dirty_run(uint64_t first, uint64_t end, uint64_t stamp_limit) FS_REQUIRES(mutex_);
   OrderedIo* take_run(uint64_t first, uint64_t end, uint64_t stamp_limit);
+  OrderedIo& enter(std::unique_ptr<OrderedIo> io) FS_REQUIRES(mutex_);
   void start(OrderedIo* io);
   Status prepare(OrderedIo& io, OrderedIo*& rest);
   OrderedIo& split(OrderedIo& io, uint64_t blocks);
@@ -160,18 +177,25 @@ class FileImpl final : public FileData {
   struct Outcome {
     bool held = false;
     std::unique_ptr<OrderedIo> ended;
-    Work released;  // held ones that should be looked at again
+    Work released;                   // held ones that should be looked at again
+    OrderedIo* next_part = nullptr;  // of the same direct write
+    bool direct_over = false;        // it was the last part
   };
   bool arrived(OrderedIo& io);
   void finish_one(OrderedIo& io, Work& more);
   Status commit(OrderedIo& io, Outcome& outcome);
   Verdict judge(const OrderedIo& io) FS_REQUIRES(mutex_);
   uint64_t disk_size_after(const OrderedIo& io) FS_REQUIRES(mutex_);
-  bool rewritten_since_seal(uint64_t block) FS_REQUIRES(mutex_);
+  bool rewritten_since_seal(const OrderedIo& io, uint64_t block) FS_REQUIRES(mutex_);
   void disk_size_moved(uint64_t disk_size_bytes) FS_REQUIRES(mutex_);
   void fail(OrderedIo& io, Outcome& outcome);
   void report_loss(const OrderedIo& io);
-  void end_pages(OrderedIo& io, PageEvent event, Outcome& outcome) FS_REQUIRES(mutex_);
+  void report_failed_direct(const OrderedIo& io);
+  std::string failure_text(const OrderedIo& io) const;
+  void end_direct(DirectWrite& direct);
+  void end(OrderedIo& io, PageEvent event, Outcome& outcome) FS_REQUIRES(mutex_);
+  void end_pages(OrderedIo& io, PageEvent event) FS_REQUIRES(mutex_);
+  bool has_turn(OrderedIo& io);
   void finish_completed();
 
   // --- size (file_truncate.cc)

@@ -85,7 +85,7 @@ class ReadPlan {
 
 }  // namespace
 
-Result<uint64_t> FileImpl::read(uint64_t offset, std::span<std::byte> out) {
+Result<uint64_t> FileImpl::read(uint64_t offset, std::span<std::byte> out, ReadCache cache) {
   if (out.empty() || offset >= kMaxFileBytes) return uint64_t{0};
   out = out.first(std::min(out.size(), kMaxFileBytes - offset));
   RangeTicket ticket(ranges_, RangeClass::read, round_down(offset), round_up(offset + out.size()));
@@ -98,7 +98,8 @@ Result<uint64_t> FileImpl::read(uint64_t offset, std::span<std::byte> out) {
   out = out.first(std::min(out.size(), size - offset));
 
   std::vector<Missing> missing;
-  copy_cached(offset, out, missing);
+  const bool keep = context_.options().keep_clean && cache == ReadCache::keep;
+  copy_cached(offset, out, keep, missing);
   if (!missing.empty()) FS_TRY(read_missing(offset, out, missing));
 
   DataCounters& counters = context_.count();
@@ -107,9 +108,8 @@ Result<uint64_t> FileImpl::read(uint64_t offset, std::span<std::byte> out) {
   return out.size();
 }
 
-void FileImpl::copy_cached(uint64_t offset, std::span<std::byte> out,
+void FileImpl::copy_cached(uint64_t offset, std::span<std::byte> out, bool keep,
                            std::vector<Missing>& missing) {
-  const bool keep = context_.options().keep_clean;
   const uint64_t end = offset + out.size();
   const uint64_t end_block = blocks_for_bytes(end);
   const uint64_t read_id = keep ? next_read_id_.fetch_add(1) : 0;

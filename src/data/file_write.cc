@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "data/file_impl.h"
+#include "data/page_write.h"
 
 namespace stablefs {
 namespace {
@@ -16,44 +16,6 @@ constexpr size_t kAdoptBytes = 128 * 1024;
 constexpr int kTransitTries = 20;
 
 }  // namespace
-
-// Bytes [offset, end) on their way into pages.
-struct FileImpl::PageWrite {
-  uint64_t offset = 0;
-  uint64_t end = 0;
-  std::span<const std::byte> data;  // empty: zeros
-  BufferSlice whole;                // content of pages [whole_first, whole_end)
-  uint64_t whole_first = 0;
-  uint64_t whole_end = 0;
-  bool extends = true;  // the size follows; else only an edge of the last page is zeroed
-  OwnedBlocks owned;    // by more than a write ticket
-  SpaceReservation promise;
-  uint64_t written_end = 0;  // up to here it is done
-
-  uint64_t first_block() const { return offset / kBlockSize; }
-  uint64_t end_block() const { return blocks_for_bytes(end); }
-  uint64_t from_in(uint64_t block) const {
-    return std::max(offset, block * kBlockSize) - block * kBlockSize;
-  }
-  uint64_t to_in(uint64_t block) const {
-    return std::min(end, (block + 1) * kBlockSize) - block * kBlockSize;
-  }
-  bool has_whole(uint64_t block) const { return block >= whole_first && block < whole_end; }
-  void copy_into(std::span<std::byte> page, uint64_t block) const {
-    const std::span<std::byte> to = page.subspan(from_in(block), to_in(block) - from_in(block));
-    if (data.empty()) {
-      std::memset(to.data(), 0, to.size());
-    } else {
-      std::memcpy(to.data(), data.data() + (block * kBlockSize + from_in(block) - offset),
-                  to.size());
-    }
-  }
-  // The old content of the page does not matter: nothing of it stays inside the file.
-  bool covers(uint64_t block, uint64_t size) const {
-    if (block * kBlockSize >= size) return true;
-    return from_in(block) == 0 && (to_in(block) == kBlockSize || end >= size);
-  }
-};
 
 BufferSlice FileImpl::copy_of_page(const PageWrite& job, uint64_t block, const Page& old) {
   BufferSlice fresh = context_.page_pool().take();
@@ -75,7 +37,11 @@ Result<uint64_t> FileImpl::write(uint64_t offset, const BufferSlice& payload,
   job.offset = job.written_end = offset;
   job.end = offset + payload.size();
   job.data = payload.bytes();
-  stage_whole_pages(job, payload);
+  // Into the page's own memory, as likely as not, when that may be overwritten in flight.
+  const bool adopt = payload.size() >= kAdoptBytes;
+  if (adopt || context_.stable().policy() != StablePolicy::off) {
+    stage_whole_pages(job, payload, adopt);
+  }
 
   RangeTicket ticket(ranges_);
   acquire_range(ticket, RangeClass::write, job.offset, job.end, true);
@@ -107,16 +73,14 @@ Result<uint64_t> FileImpl::write(uint64_t offset, const BufferSlice& payload,
   return written;
 }
 
-void FileImpl::stage_whole_pages(PageWrite& job, const BufferSlice& payload) {
+void FileImpl::stage_whole_pages(PageWrite& job, const BufferSlice& payload, bool adopt) {
   const uint64_t first = round_up(job.offset), end = round_down(job.end);
   if (first >= end) return;
-  // It goes into the page's own memory as likely as not.
-  if (context_.stable().policy() == StablePolicy::off && payload.size() < kAdoptBytes) return;
   job.whole_first = first / kBlockSize;
   job.whole_end = end / kBlockSize;
   const BufferSlice pages = payload.slice(first - job.offset, end - first);
   DataCounters& counters = context_.count();
-  if (payload.size() >= kAdoptBytes && pages.page_aligned()) {
+  if (adopt && pages.page_aligned()) {
     job.whole = pages;
     counters.pages_adopted.fetch_add(job.whole_end - job.whole_first, std::memory_order_relaxed);
     return;
@@ -194,9 +158,10 @@ Status FileImpl::write_pages(PageWrite& job) {
     if (!page_is_dirty(state) && job.promise.blocks() == 0) {
       const uint64_t wanted = count_not_dirty(block, job.end_block());
       lock.unlock();
-      const Status promised = promise(job, block, wanted);
+      auto promised = promise(block, wanted);
       lock.lock();
-      if (!promised.ok()) return promised;
+      if (!promised.ok()) return promised.error();
+      job.promise = std::move(promised).value();
     } else if (state == PageState::reading && !covers) {
       pages_changed_.wait(mutex_);
     } else if (state == PageState::absent && !covers) {
@@ -227,33 +192,25 @@ uint64_t FileImpl::count_not_dirty(uint64_t block, uint64_t end_block) {
 
 // As much as there is: a write may end short. What replaces written blocks still fits when nothing
 // else does.
-Status FileImpl::promise(PageWrite& job, uint64_t block, uint64_t blocks) {
+Result<SpaceReservation> FileImpl::promise(uint64_t block, uint64_t blocks) {
   while (true) {
     auto reserved = store_.reserve_space(blocks, SpaceUse::growth);
-    if (reserved.ok()) {
-      job.promise = std::move(reserved).value();
-      return {};
-    }
-    if (reserved.error().code() != ErrorCode::no_space) return reserved.error();
+    if (reserved.ok() || reserved.error().code() != ErrorCode::no_space) return reserved;
     const uint64_t replaced = FS_TRY(count_replaced(block, blocks));
-    if (replaced > 0) return promise_overwrite(job, replaced);
-    if (blocks == 1) return reserved.error();
+    if (replaced > 0) return promise_overwrite(replaced);
+    if (blocks == 1) return reserved;
     blocks /= 2;
   }
 }
 
 // The transit reserve may be promised to dirty pages, ours too: once those are written back, what
 // they replaced is free. Bounded, because others may take what comes free.
-Status FileImpl::promise_overwrite(PageWrite& job, uint64_t blocks) {
+Result<SpaceReservation> FileImpl::promise_overwrite(uint64_t blocks) {
   for (int attempt = 0;; ++attempt) {
     auto reserved = store_.reserve_space(blocks, SpaceUse::overwrite);
-    if (reserved.ok()) {
-      job.promise = std::move(reserved).value();
-      return {};
-    }
-    if (reserved.error().code() != ErrorCode::no_space) return reserved.error();
+    if (reserved.ok() || reserved.error().code() != ErrorCode::no_space) return reserved;
     if (attempt < kTransitTries && context_.relieve()) continue;
-    if (blocks == 1) return reserved.error();
+    if (blocks == 1) return reserved;
     blocks /= 2;
   }
 }

@@ -46,6 +46,8 @@ bool FileImpl::arrived(OrderedIo& io) {
 
 void FileImpl::finish_one(OrderedIo& io, Work& more) {
   if (io.extent.state() == OrderedState::submitted && !arrived(io)) return;
+  const std::shared_ptr<DirectWrite> direct = io.direct;
+  if (direct && !has_turn(io)) return;
   if (std::exchange(io.sealed, false)) {
     for (BufferSlice& page : io.pages) page.unseal();
   }
@@ -53,8 +55,10 @@ void FileImpl::finish_one(OrderedIo& io, Work& more) {
   Outcome outcome;
   Status status = io.status;
   if (status.ok()) status = commit(io, outcome);
-  if (outcome.held) {                  // perhaps in another thread's hands by now
-    context_.made_progress(schedule);  // whoever waits for it must see to what is below
+  if (outcome.held) {  // perhaps in another thread's hands by now
+    // Whoever waits for it must see to what is below; nobody may.
+    if (direct) context_.hasten(schedule);
+    context_.made_progress(schedule);
     return;
   }
   if (!status.ok()) {
@@ -62,11 +66,34 @@ void FileImpl::finish_one(OrderedIo& io, Work& more) {
     fail(io, outcome);
   }
   more.insert(more.end(), outcome.released.begin(), outcome.released.end());
+  if (outcome.next_part != nullptr) more.push_back(outcome.next_part);
   if (io.redirtied) context_.mark_dirty(schedule);
   outcome.ended.reset();
+  if (outcome.direct_over) end_direct(*direct);
   if (context_.options().keep_clean) context_.note_clean(schedule);
   context_.made_progress(schedule);
   context_.unpin(schedule);
+  if (outcome.direct_over) direct->done(direct->result());
+}
+
+// Nothing changes the write any more.
+void FileImpl::end_direct(DirectWrite& direct) {
+  context_.direct_ended(direct.end_block() - direct.first_block());
+  release(direct.ticket);
+  DataCounters& counters = context_.count();
+  counters.direct_bytes.fetch_add(direct.mapped_end - direct.offset, std::memory_order_relaxed);
+  if (direct.mapped_end == direct.end) return;
+  const bool failed = direct.mapped_end == direct.offset;
+  (failed ? counters.direct_failed : counters.direct_short).fetch_add(1, std::memory_order_relaxed);
+}
+
+// Parts of a direct write end in the order of the file. What failed before it fails it.
+bool FileImpl::has_turn(OrderedIo& io) {
+  MutexLock lock(mutex_);
+  DirectParts& parts = io.direct->parts;
+  if (!parts.landed(io)) return false;
+  if (io.status.ok()) io.status = parts.status();
+  return true;
 }
 
 Status FileImpl::commit(OrderedIo& io, Outcome& outcome) {
@@ -99,6 +126,10 @@ Status FileImpl::commit(OrderedIo& io, Outcome& outcome) {
   FS_ASSERT(delta >= 0 || attributes.block_count >= static_cast<uint64_t>(-delta));
   attributes.block_count += static_cast<uint64_t>(delta);
   attributes.disk_size_bytes = disk_size;
+  if (io.direct) {
+    attributes.size_bytes = std::max(attributes.size_bytes, io.end_bytes());
+    attributes.modify_time = attributes.change_time = io.direct->now;
+  }
   transaction.put_struct(Key(inode_.ino, ItemKind::inode, 0), to_disk(attributes));
   const bool reserved = transaction.size_bytes() <= io.journal_bytes;
   {
@@ -114,12 +145,16 @@ Status FileImpl::commit(OrderedIo& io, Outcome& outcome) {
   context_.stable().note_flight(context_.now_ns() - io.submitted_ns);
   context_.count().ordered_committed.fetch_add(1, std::memory_order_relaxed);
   MutexLock lock(mutex_);
+  if (io.direct) {
+    size_ = std::max(size_, io.end_bytes());
+    tail_.erase(io.extent.first_block(), io.extent.end_block());
+  }
   // The size may have moved on since it was judged. A last block that was not written again is
   // complete whatever comes behind it: it is zero there.
   const uint64_t last = io.extent.end_block() - 1;
-  if (!rewritten_since_seal(last)) tail_.erase(last, last + 1);
+  if (!rewritten_since_seal(io, last)) tail_.erase(last, last + 1);
   disk_size_moved(disk_size);
-  end_pages(io, PageEvent::write_done, outcome);
+  end(io, PageEvent::write_done, outcome);
   return {};
 }
 
@@ -137,20 +172,22 @@ FileImpl::Verdict FileImpl::judge(const OrderedIo& io) {
 }
 
 uint64_t FileImpl::disk_size_after(const OrderedIo& io) {
-  uint64_t size = size_;
+  uint64_t size = io.direct ? std::max(size_, io.end_bytes()) : size_;
   if (const auto lowest = tail_.lowest_outside(io.extent.first_block(), io.extent.end_block())) {
     size = std::min(size, *lowest * kBlockSize);
   }
   // The last block has grown since it was sealed: what was added has not arrived.
   const uint64_t end = io.end_bytes();
   const bool grown =
-      end % kBlockSize != 0 && size_ > end && rewritten_since_seal(io.extent.end_block() - 1);
+      end % kBlockSize != 0 && size_ > end && rewritten_since_seal(io, io.extent.end_block() - 1);
   if (grown) size = std::min(size, end);
   return std::max(size, disk_size_);
 }
 
-// Perhaps: what a truncation in progress has dropped leaves no trace.
-bool FileImpl::rewritten_since_seal(uint64_t block) {
+// Perhaps: what a truncation in progress has dropped leaves no trace. Nobody writes beside a direct
+// write.
+bool FileImpl::rewritten_since_seal(const OrderedIo& io, uint64_t block) {
+  if (io.direct) return false;
   return pages_.state(block) != PageState::writeback || block >= cut_from_;
 }
 
@@ -167,22 +204,37 @@ void FileImpl::fail(OrderedIo& io, Outcome& outcome) {
   {
     MutexLock lock(mutex_);
     quiet |= io.cancelled;
-    end_pages(io, PageEvent::write_failed, outcome);
+    end(io, PageEvent::write_failed, outcome);
   }
   if (quiet) return;
   context_.count().ordered_failed.fetch_add(1, std::memory_order_relaxed);
+  // Its writer hears of it, and the old content is still there: nothing is lost.
+  if (io.direct) return report_failed_direct(io);
   // Nothing is written any more: that is told to everybody, not as an error of this file.
   if (io.status.error().code() == ErrorCode::shut_down) return;
   errors_.fetch_add(1);
   report_loss(io);
 }
 
-void FileImpl::report_loss(const OrderedIo& io) {
-  const Error& error = io.status.error();
+std::string FileImpl::failure_text(const OrderedIo& io) const {
   std::string what = fmt::format("inode {}: {} bytes at offset {} could not be written to {}",
                                  inode_.ino.value, io.extent.length_blocks() * kBlockSize,
                                  io.extent.first_block() * kBlockSize, context_.device().name());
   if (io.range.length_blocks != 0) what += fmt::format(", block {}", io.range.start.value);
+  return what;
+}
+
+void FileImpl::report_failed_direct(const OrderedIo& io) {
+  const Error& error = io.status.error();
+  const bool of_device =
+      error.code() != ErrorCode::no_space && error.code() != ErrorCode::shut_down;
+  if (!of_device) return;
+  context_.options().logger->write(LogLevel::warning, failure_text(io) + ": " + error.message());
+}
+
+void FileImpl::report_loss(const OrderedIo& io) {
+  const Error& error = io.status.error();
+  std::string what = failure_text(io);
   if (!io.overwritten_by.empty()) what += ", overwritten in flight by a " + io.overwritten_by;
   context_.options().logger->write(LogLevel::error, what + ": " + error.message());
   // Want of space is no error of the device; what hangs on other lost data was counted with that.
@@ -193,13 +245,37 @@ void FileImpl::report_loss(const OrderedIo& io) {
                            Error(ErrorCode::writeback_failed, what + ": " + error.message()));
 }
 
-void FileImpl::end_pages(OrderedIo& io, PageEvent event, Outcome& outcome) {
+void FileImpl::end(OrderedIo& io, PageEvent event, Outcome& outcome) {
   const auto entry = ordered_.find(io.extent.first_block());
   FS_ASSERT(entry != ordered_.end());
   // With its pages, so that they may be gathered anew.
   outcome.ended = std::move(entry->second);
   context_.ordered_ended();
   ordered_.erase(entry);
+  const bool mapped = event == PageEvent::write_done;
+  if (!io.direct) {
+    end_pages(io, event);
+  } else if (mapped) {
+    end_direct_pages(io);
+  }
+  if (io.direct) {
+    DirectWrite& direct = *io.direct;
+    if (mapped) direct.mapped_end = std::min(direct.end, io.extent.end_block() * kBlockSize);
+    outcome.next_part = direct.parts.ended(mapped ? Status() : io.status);
+    outcome.direct_over = direct.parts.over();
+  }
+
+  // Those above look again when nothing is below them any more, or nothing that will ever come.
+  const auto lowest = tail_.lowest();
+  const bool lost = lowest && !kUncommittedStates.has(pages_.state(*lowest));
+  for (auto at = held_.begin(); at != held_.end();) {
+    if (lowest && !lost && at->first > *lowest) break;
+    outcome.released.push_back(at->second);
+    at = held_.erase(at);
+  }
+}
+
+void FileImpl::end_pages(OrderedIo& io, PageEvent event) {
   const bool keep_clean = context_.options().keep_clean;
   for (uint64_t block = io.extent.first_block(); block < io.extent.end_block(); ++block) {
     Page* page = transition(block, event);
@@ -214,15 +290,6 @@ void FileImpl::end_pages(OrderedIo& io, PageEvent event, Outcome& outcome) {
     const bool wanted = keep_clean || page->waiters > 0;
     if (page->state == PageState::clean && !wanted) transition(block, PageEvent::drop);
     if (gone) transition(block, PageEvent::remove);
-  }
-
-  // Those above look again when nothing is below them any more, or nothing that will ever come.
-  const auto lowest = tail_.lowest();
-  const bool lost = lowest && !kUncommittedStates.has(pages_.state(*lowest));
-  for (auto at = held_.begin(); at != held_.end();) {
-    if (lowest && !lost && at->first > *lowest) break;
-    outcome.released.push_back(at->second);
-    at = held_.erase(at);
   }
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@
 
 namespace stablefs {
 
+struct DirectWrite;
+
 struct OrderedIo {
   explicit OrderedIo(OrderedExtent covered) : extent(covered) {}
   OrderedIo(const OrderedIo&) = delete;
@@ -25,7 +28,8 @@ struct OrderedIo {
   uint64_t end_bytes() const { return std::min(size_at_seal, extent.end_block() * kBlockSize); }
 
   OrderedExtent extent;
-  std::vector<BufferSlice> pages;  // one a block; sealed until the I/O is over
+  std::shared_ptr<DirectWrite> direct;  // what it is a part of; null: pages of the cache
+  std::vector<BufferSlice> pages;       // one a block; sealed until the I/O is over
   bool sealed = false;
   uint64_t size_at_seal = 0;
   uint64_t submitted_ns = 0;  // when its pages were sealed

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "data/range_lock.h"
 
+#include <algorithm>
+
 #include "base/assert.h"
 
 namespace stablefs {
@@ -67,11 +69,32 @@ bool RangeTicket::try_acquire(RangeClass range_class, uint64_t first_byte, uint6
   end_ = end_byte;
   MutexLock lock(lock_.mutex_);
   if (lock_.conflicts_before(*this, nullptr, true)) return false;
+  hold_in_front();
+  return true;
+}
+
+uint64_t RangeTicket::try_acquire_start(RangeClass range_class, uint64_t first_byte,
+                                        uint64_t end_byte) {
+  FS_ASSERT(!listed_);
+  FS_ASSERT(first_byte < end_byte);
+  class_ = range_class;
+  first_ = first_byte;
+  end_ = end_byte;
+  MutexLock lock(lock_.mutex_);
+  for (const RangeTicket* at = lock_.head_; at != nullptr; at = at->next_) {
+    if (!at->granted_ || !at->overlaps(*this) || range_shares(at->class_, class_)) continue;
+    if (at->first_ <= first_) return std::min(end_byte, at->end_);
+    end_ = at->first_;
+  }
+  hold_in_front();
+  return end_;
+}
+
+// So that the waiting tickets it overtakes wait for it too.
+void RangeTicket::hold_in_front() {
   granted_ = true;
-  // In front, so that the waiting tickets it overtakes wait for it too.
   lock_.prepend(*this);
   listed_ = true;
-  return true;
 }
 
 void RangeTicket::release() {

@@ -76,11 +76,15 @@ class RangeTicket {
   void acquire(RangeClass range_class, uint64_t first_byte, uint64_t end_byte);
   // Succeeds when no ticket held now is in the way; those that wait are overtaken.
   bool try_acquire(RangeClass range_class, uint64_t first_byte, uint64_t end_byte);
+  // The same with as much from `first_byte` on as there is nothing in the way of. Returns where to
+  // go on: the end of what is held now, or of what is in the way of all of it.
+  uint64_t try_acquire_start(RangeClass range_class, uint64_t first_byte, uint64_t end_byte);
   void release();
   bool held() const { return listed_; }
 
  private:
   friend class RangeLock;
+  void hold_in_front() FS_REQUIRES(lock_.mutex_);
   bool overlaps(const RangeTicket& other) const {
     return first_ < other.end_ && other.first_ < end_;
   }

@@ -29,11 +29,17 @@ FileImpl::Submitted FileImpl::submit_range(uint64_t first, uint64_t end, uint64_
     }
     run_end = owned.same_until(first, run_end);
     RangeTicket ticket(ranges_);
-    if (!owned.has(first) &&
-        !ticket.try_acquire(RangeClass::submit, first * kBlockSize, run_end * kBlockSize)) {
-      result.blocked = true;
-      first = run_end;
-      continue;
+    if (!owned.has(first)) {
+      // Of a run that is blocked in part what is below must go: the rest may be waiting for it.
+      const uint64_t next_byte =
+          ticket.try_acquire_start(RangeClass::submit, first * kBlockSize, run_end * kBlockSize);
+      const uint64_t next = next_byte / kBlockSize;
+      result.blocked |= !ticket.held() || next < run_end;
+      if (!ticket.held()) {
+        first = next;
+        continue;
+      }
+      run_end = next;
     }
     OrderedIo* io = take_run(first, run_end, stamp_limit);
     // From here on the ordered extent itself keeps others off.
@@ -87,13 +93,17 @@ OrderedIo* FileImpl::take_run(uint64_t first, uint64_t end, uint64_t stamp_limit
   io->size_at_seal = size_;
   io->submitted_ns = context_.now_ns();
   io->space = promised_.split(length);
+  context_.count().ordered_created.fetch_add(1, std::memory_order_relaxed);
+  return &enter(std::move(io));
+}
+
+OrderedIo& FileImpl::enter(std::unique_ptr<OrderedIo> io) {
   context_.pin(schedule);
   context_.ordered_started();
-  OrderedIo* taken = io.get();
-  const bool inserted = ordered_.emplace(first, std::move(io)).second;
+  OrderedIo& entered = *io;
+  const bool inserted = ordered_.emplace(entered.extent.first_block(), std::move(io)).second;
   FS_ASSERT(inserted);
-  context_.count().ordered_created.fetch_add(1, std::memory_order_relaxed);
-  return taken;
+  return entered;
 }
 
 void FileImpl::start(OrderedIo* io) {
@@ -146,12 +156,10 @@ OrderedIo& FileImpl::split(OrderedIo& io, uint64_t blocks) {
   rest->submitted_ns = io.submitted_ns;
   rest->cancelled = io.cancelled;
   rest->space = std::move(io.space);
-  context_.pin(schedule);
-  context_.ordered_started();
+  rest->direct = io.direct;
   context_.count().ordered_split.fetch_add(1, std::memory_order_relaxed);
-  OrderedIo& result = *rest;
-  const bool inserted = ordered_.emplace(result.extent.first_block(), std::move(rest)).second;
-  FS_ASSERT(inserted);
+  OrderedIo& result = enter(std::move(rest));
+  if (result.direct) result.direct->parts.add_behind(io, result);
   return result;
 }
 

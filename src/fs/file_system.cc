@@ -123,6 +123,11 @@ void FileSystemImpl::stop() {
   flusher_.stop();
 }
 
+void FileSystemImpl::abort() {
+  if (device_ != nullptr) device_->abort();
+  stop();
+}
+
 Status FileSystemImpl::check_running() const {
   if (stopped_) return ErrorCode::shut_down;
   return health_->check(Activity::serve);

@@ -22,6 +22,7 @@
 #include "base/result.h"
 #include "data/buffer.h"
 #include "data/extent_map.h"
+#include "data/file_data.h"
 #include "data/stable_policy.h"
 #include "device/block_device.h"
 #include "store/damage.h"
@@ -106,6 +107,14 @@ struct OpenFlags {
   bool keep_access_time = false;         // O_NOATIME
 };
 
+// What must be durable when a write is answered.
+enum class WriteSync : uint8_t { none, data, all };
+
+struct DirectWriteOptions {
+  bool kill_suid_sgid = false;
+  WriteSync sync = WriteSync::none;
+};
+
 enum class RenameMode : uint8_t { replace, no_replace, exchange };
 
 // Flat list of "dotted.lower.case.names" and values, as `stablefs stats` prints it.
@@ -124,6 +133,8 @@ class FileSystem {
   virtual Status close() = 0;
   // Stops at once, writes nothing more; every later call fails with shut_down.
   virtual void stop() = 0;
+  // The same with a device that does not answer: what waits for it fails now.
+  virtual void abort() = 0;
 
   // --- namespace. Calls returning Attributes of a looked-up inode count one lookup on it.
   virtual Result<Attributes> lookup(Ino parent, std::string_view name) = 0;  // "." and ".." too
@@ -168,6 +179,13 @@ class FileSystem {
   virtual Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
                                  const BufferSlice& payload, bool kill_suid_sgid,
                                  bool times_follow = false) = 0;
+  // O_DIRECT: from the payload to the device, past the cache. `done` is called exactly once, from
+  // any thread and perhaps before this returns, when it is mapped (or durable, see WriteSync): with
+  // the bytes that are, of which there may be fewer, or the error. The open file stays open until
+  // then.
+  virtual void write_direct(Ino ino, HandleId handle, uint64_t offset_bytes,
+                            const BufferSlice& payload, const DirectWriteOptions& options,
+                            DirectDone done) = 0;
   // These bytes are zero from now on and take no space as far as they are whole blocks; blocks and
   // the end of the file may lie anywhere in the range. Short of space it may be done in part.
   virtual Status punch(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes) = 0;
@@ -197,6 +215,8 @@ class FileSystem {
   virtual const Health* health() const { return nullptr; }
   virtual FsStatistics statistics() = 0;
   virtual Statistics counters() = 0;
+  // Writes of data under way, the oldest first.
+  virtual std::vector<InFlight> in_flight(size_t limit) = 0;
   virtual Store& store() = 0;
 };
 

@@ -41,6 +41,7 @@ class FileSystemImpl final : public FileSystem {
 
   Status close() override;
   void stop() override;
+  void abort() override;
 
   Result<Attributes> lookup(Ino parent, std::string_view name) override;
   void forget(Ino ino, uint64_t lookups) override;
@@ -71,6 +72,8 @@ class FileSystemImpl final : public FileSystem {
   Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
                          const BufferSlice& payload, bool kill_suid_sgid,
                          bool times_follow = false) override;
+  void write_direct(Ino ino, HandleId handle, uint64_t offset_bytes, const BufferSlice& payload,
+                    const DirectWriteOptions& options, DirectDone done) override;
   Status punch(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes) override;
   Status zero(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes,
               bool keep_size) override;
@@ -87,6 +90,7 @@ class FileSystemImpl final : public FileSystem {
   Status sync_all() override;
   FsStatistics statistics() override;
   Statistics counters() override;
+  std::vector<InFlight> in_flight(size_t limit) override { return data_->in_flight(limit); }
   Store& store() override { return *store_; }
   void set_stable_policy(StablePolicy policy) override { data_->stable().set_policy(policy); }
   const Health* health() const override { return health_.get(); }
@@ -144,6 +148,12 @@ class FileSystemImpl final : public FileSystem {
   void note_access(Inode& inode);
   Result<uint64_t> write_data(Inode& inode, uint64_t offset_bytes, const BufferSlice& payload,
                               std::optional<Timestamp> time);
+  // Instead of a count: the answer comes later.
+  static constexpr uint64_t kBegun = ~0ull;
+  Status begin_direct(Inode& inode, uint64_t offset_bytes, const BufferSlice& payload,
+                      const DirectDone& done);
+  Result<uint64_t> write_direct_synced(const FileUse& file, uint64_t offset_bytes,
+                                       const BufferSlice& payload, WriteSync sync);
   Status sync_inode(Inode& inode, bool data_only);
   Status sync_everything();
   Status settle_free_space();

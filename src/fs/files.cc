@@ -45,8 +45,9 @@ Result<uint64_t> FileSystemImpl::read(Ino ino, HandleId handle, uint64_t offset_
     return inode.is_directory() ? ErrorCode::is_a_directory : ErrorCode::invalid_argument;
   if (offset_bytes >= kMaxFileBytes || out.empty()) return 0;
   const uint64_t length_bytes = std::min<uint64_t>(out.size(), kMaxFileBytes - offset_bytes);
-  const uint64_t done_bytes =
-      FS_TRY(inodes_.data_of(inode).read(offset_bytes, out.first(length_bytes)));
+  const bool direct = file.open && file.open->flags.direct;
+  const uint64_t done_bytes = FS_TRY(inodes_.data_of(inode).read(
+      offset_bytes, out.first(length_bytes), direct ? ReadCache::no : ReadCache::keep));
   if (!file.open || !file.open->flags.keep_access_time) note_access(inode);
   return done_bytes;
 }

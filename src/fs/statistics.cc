@@ -68,6 +68,11 @@ void add_data(const DataCounters& data, const DataGauges& gauges, Statistics& ou
   out.emplace_back("ordered.committed", data.ordered_committed);
   out.emplace_back("ordered.failed", data.ordered_failed);
   out.emplace_back("ordered.split", data.ordered_split);
+  out.emplace_back("direct.writes", data.direct_writes);
+  out.emplace_back("direct.bytes", data.direct_bytes);
+  out.emplace_back("direct.short", data.direct_short);
+  out.emplace_back("direct.failed", data.direct_failed);
+  out.emplace_back("direct.in_flight_bytes", gauges.direct_bytes);
   out.emplace_back("ordered.in_flight", gauges.ordered_in_flight);
   out.emplace_back("stable.swaps", data.stable_swaps);
   out.emplace_back("stable.copies", data.stable_copies);

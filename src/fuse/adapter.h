@@ -17,8 +17,10 @@
 #include "base/log.h"
 #include "fs/file_system.h"
 #include "fuse/full_files.h"
+#include "fuse/io_modes.h"
 #include "fuse/protocol.h"
 #include "fuse/request.h"
+#include "fuse/stale_times.h"
 
 namespace stablefs {
 
@@ -62,8 +64,13 @@ class Adapter {
     if (invalidate_) invalidate_(ino);
   }
 
+  // Makes the kernel forget an inode that nobody uses.
+  void set_inode_pruner(std::function<void(Ino)> prune) { prune_ = std::move(prune); }
+
   FileSystem& fs() { return fs_; }
   FullFiles& full_files() { return full_files_; }
+  IoModes& io_modes() { return io_modes_; }
+  StaleTimes& stale_times() { return stale_times_; }
   const AdapterOptions& options() const { return options_; }
 
  private:
@@ -71,6 +78,11 @@ class Adapter {
   const AdapterOptions options_;
   std::function<void(Ino)> invalidate_;
   FullFiles full_files_;
+  IoModes io_modes_;
+  std::function<void(Ino)> prune_;
+  StaleTimes stale_times_{[this](Ino ino) {
+    if (prune_) prune_(ino);
+  }};
   std::array<std::atomic<uint64_t>, kOpcodeLimit> requests_{};
 };
 
@@ -98,7 +110,9 @@ Result<NewFile> new_file(fuse_req_t req, Ino parent, mode_t mode);
 Status check_name_length(std::string_view name);
 
 OpenFlags open_flags(const Adapter& adapter, int flags);
-// What the reply to OPEN and CREATE says about caching.
-void set_open_reply(const Adapter& adapter, fuse_file_info& file);
+// What the reply to OPEN and CREATE says about caching. Until it is taken back, or until RELEASE,
+// the file counts as open.
+void set_open_reply(Adapter& adapter, Ino ino, fuse_file_info& file);
+void take_back_open_reply(Adapter& adapter, Ino ino);
 
 }  // namespace stablefs

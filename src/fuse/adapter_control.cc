@@ -23,6 +23,22 @@ std::string statistics_json(Adapter& adapter) {
   return out.dump();
 }
 
+// As many as fit into an attribute.
+constexpr size_t kInFlightMax = 400;
+
+std::string in_flight_json(Adapter& adapter) {
+  nlohmann::json out = nlohmann::json::array();
+  for (const InFlight& write : adapter.fs().in_flight(kInFlightMax)) {
+    out.push_back({{"inode", write.ino.value},
+                   {"file_block", write.first_block},
+                   {"blocks", write.length_blocks},
+                   {"state", write.held ? "held" : write.state},
+                   {"direct", write.direct},
+                   {"age_ms", write.age_ns / kNsPerMs}});
+  }
+  return out.dump();
+}
+
 void reply_value(fuse_req_t req, std::string_view value, size_t size) {
   if (size == 0) {
     fuse_reply_xattr(req, value.size());
@@ -43,6 +59,8 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) 
   const std::string_view wanted(name);
   if (Ino(ino) == kRootIno && wanted == kControlStats) {
     reply_value(req, statistics_json(adapter), size);
+  } else if (Ino(ino) == kRootIno && wanted == kControlInFlight) {
+    reply_value(req, in_flight_json(adapter), size);
   } else if (Ino(ino) == kRootIno && wanted == kControlInfo && adapter.options().info) {
     reply_value(req, adapter.options().info(), size);
   } else {
@@ -60,6 +78,12 @@ int set_mark(const AdapterOptions& options, std::string_view text) {
   if (!options.mark) return ENOTSUP;
   if (text.size() > kMarkBytesMax) return E2BIG;
   options.mark(text);
+  return 0;
+}
+
+int abort_filesystem(fuse_req_t req) {
+  if (!is_manager(req)) return EPERM;
+  Adapter::of(req).fs().abort();
   return 0;
 }
 
@@ -88,6 +112,8 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* v
   const std::string_view wanted(name), text(value, size);
   if (Ino(ino) == kRootIno && wanted == kControlMark) {
     fuse_reply_err(req, set_mark(Adapter::of(req).options(), text));
+  } else if (Ino(ino) == kRootIno && wanted == kControlAbort) {
+    fuse_reply_err(req, abort_filesystem(req));
   } else if (Ino(ino) == kRootIno && wanted == kControlTune) {
     fuse_reply_err(req, tune(req, text));
   } else {

@@ -44,9 +44,12 @@ void op_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
     let_kernel_ask_again(adapter, Ino(ino));
   }
   file->fh = *handle;
-  set_open_reply(adapter, *file);
+  set_open_reply(adapter, Ino(ino), *file);
   // The caller was interrupted: there will be no RELEASE.
-  if (fuse_reply_open(req, file) == -ENOENT) adapter.fs().release(*handle);
+  if (fuse_reply_open(req, file) == -ENOENT) {
+    take_back_open_reply(adapter, Ino(ino));
+    adapter.fs().release(*handle);
+  }
 }
 
 Result<std::pair<Attributes, HandleId>> create(fuse_req_t req, Ino parent, std::string_view name,
@@ -76,15 +79,18 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
   if (!created.ok()) return reply_error(req, created.error());
   const fuse_entry_param entry = to_entry(created->first);
   file->fh = created->second;
-  set_open_reply(adapter, *file);
+  set_open_reply(adapter, created->first.ino, *file);
   if (fuse_reply_create(req, &entry, file) == -ENOENT) {
+    take_back_open_reply(adapter, created->first.ino);
     adapter.fs().release(created->second);
     adapter.fs().forget(created->first.ino, 1);
   }
 }
 
-void op_release(fuse_req_t req, fuse_ino_t, fuse_file_info* file) {
-  Adapter::of(req).fs().release(file->fh);
+void op_release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
+  Adapter& adapter = Adapter::of(req);
+  adapter.fs().release(file->fh);
+  if (adapter.io_modes().release(Ino(ino))) adapter.stale_times().add(Ino(ino));
   fuse_reply_err(req, 0);
 }
 
@@ -126,6 +132,25 @@ Result<uint64_t> write_all(FileSystem& fs, Ino ino, HandleId handle, uint64_t of
   return done;
 }
 
+// As the flags of the open file are at the time of the write, and with what the call itself asks.
+WriteSync sync_of(uint32_t flags) {
+  if ((flags & O_SYNC) == O_SYNC) return WriteSync::all;
+  return (flags & O_DSYNC) != 0 ? WriteSync::data : WriteSync::none;
+}
+
+// Answered by whoever finishes it; no thread of ours waits.
+void write_direct(fuse_req_t req, Ino ino, HandleId handle, uint64_t offset,
+                  const BufferSlice& payload, const DirectWriteOptions& options) {
+  Adapter& adapter = Adapter::of(req);
+  const bool kill = options.kill_suid_sgid;
+  adapter.fs().write_direct(ino, handle, offset, payload, options,
+                            [req, ino, kill, &adapter](const Result<uint64_t>& written) {
+                              if (!written.ok()) return reply_error(req, written.error());
+                              if (kill) let_kernel_ask_again(adapter, ino);
+                              fuse_reply_write(req, *written);
+                            });
+}
+
 void op_write(fuse_req_t req, fuse_ino_t ino, const char*, size_t size, off_t offset,
               fuse_file_info* file) {
   Adapter& adapter = Adapter::of(req);
@@ -140,6 +165,13 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char*, size_t size, off_t of
   const BufferSlice payload = request.payload.slice(0, size);
   request.payload = {};
   const bool cached = (in->write_flags & FUSE_WRITE_CACHE) != 0;
+  if (!cached && adapter.options().cache == CacheMode::kernel) {
+    adapter.io_modes().note_written(Ino(ino));
+  }
+  if (!cached && (in->flags & O_DIRECT) != 0) {
+    return write_direct(req, Ino(ino), file->fh, static_cast<uint64_t>(offset), payload,
+                        {.kill_suid_sgid = kill, .sync = sync_of(in->flags)});
+  }
   const bool times_follow = cached && adapter.options().cache == CacheMode::kernel;
   FileSystem& fs = adapter.fs();
   const auto offset_bytes = static_cast<uint64_t>(offset);
@@ -216,14 +248,18 @@ OpenFlags open_flags(const Adapter& adapter, int flags) {
   return open;
 }
 
-// One mode for every open of an inode: handles that bypass the kernel's cache beside handles that
-// use it see false ends of file. So O_DIRECT alone changes nothing here; the kernel's own direct
-// path is coherent with its cache.
-void set_open_reply(const Adapter& adapter, fuse_file_info& file) {
+void set_open_reply(Adapter& adapter, Ino ino, fuse_file_info& file) {
   file.keep_cache = 1;
-  if (adapter.options().cache != CacheMode::daemon) return;
+  const bool bypass = adapter.options().cache == CacheMode::daemon || (file.flags & O_DIRECT) != 0;
+  const IoMode mode = adapter.io_modes().open(ino, bypass ? IoMode::direct : IoMode::cached);
+  if (mode == IoMode::cached) return;
+  adapter.stale_times().remove(ino);
   file.direct_io = 1;
   current_request()->extra_open_flags |= kOpenParallelDirectWrites;
+}
+
+void take_back_open_reply(Adapter& adapter, Ino ino) {
+  adapter.io_modes().release(ino);
 }
 
 void install_file_operations(fuse_lowlevel_ops& operations) {

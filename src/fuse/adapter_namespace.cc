@@ -31,13 +31,19 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
 }
 
 void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t lookups) {
-  Adapter::of(req).fs().forget(Ino(ino), lookups);
+  Adapter& adapter = Adapter::of(req);
+  adapter.stale_times().remove(Ino(ino));
+  adapter.fs().forget(Ino(ino), lookups);
   fuse_reply_none(req);
 }
 
 void op_forget_multi(fuse_req_t req, size_t count, fuse_forget_data* forgets) {
-  FileSystem& fs = Adapter::of(req).fs();
-  for (size_t i = 0; i < count; ++i) fs.forget(Ino(forgets[i].ino), forgets[i].nlookup);
+  Adapter& adapter = Adapter::of(req);
+  FileSystem& fs = adapter.fs();
+  for (size_t i = 0; i < count; ++i) {
+    adapter.stale_times().remove(Ino(forgets[i].ino));
+    fs.forget(Ino(forgets[i].ino), forgets[i].nlookup);
+  }
   fuse_reply_none(req);
 }
 

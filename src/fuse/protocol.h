@@ -29,6 +29,15 @@ inline constexpr size_t kHeaderBytes = sizeof(fuse_in_header);
 inline constexpr size_t kWriteHeaderBytes = sizeof(fuse_in_header) + sizeof(fuse_write_in);
 static_assert(kHeaderBytes == 40 && kWriteHeaderBytes == 80);
 
+// A notification, followed by `count` inode numbers: drop their unused names, and so the inodes.
+inline constexpr int32_t kNotifyPrune = 9;
+struct NotifyPruneOut {
+  uint32_t count;
+  uint32_t padding;
+  uint64_t spare;
+};
+static_assert(sizeof(NotifyPruneOut) == 16);
+
 struct StatxIn {
   uint32_t getattr_flags;
   uint32_t reserved;

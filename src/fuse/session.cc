@@ -73,6 +73,29 @@ RequestWorker::Received kind_of(const fuse_in_header& header) {
   }
 }
 
+// Those that wait for the device, for space, or for others at work on the same bytes.
+bool may_wait(uint32_t opcode) {
+  switch (opcode) {
+    case FUSE_READ:
+    case FUSE_WRITE:
+    case FUSE_FSYNC:
+    case FUSE_FSYNCDIR:
+    case FUSE_SYNCFS:
+    case FUSE_SETATTR:
+    case FUSE_OPEN:
+    case FUSE_FALLOCATE:
+    case FUSE_LSEEK:
+    case FUSE_COPY_FILE_RANGE:
+    case kOpcodeCopyFileRange64:
+    case FUSE_RENAME:
+    case FUSE_RENAME2:
+    case FUSE_LINK:
+      return true;
+    default:
+      return false;
+  }
+}
+
 ssize_t read_unused(int, void*, size_t, void*) {
   errno = ENOSYS;
   return -1;
@@ -90,6 +113,23 @@ class Session::Worker final : public RequestWorker {
     if (!buffer_) buffer_ = session_.pool_.take();
     memory_ = BufferSlice(buffer_, 0, buffer_->size()).writable();
     return session_.receive(memory_.subspan(kMessageOffset), length_);
+  }
+
+  bool may_wait() const override {
+    return stablefs::may_wait(
+        reinterpret_cast<const fuse_in_header*>(memory_.data() + kMessageOffset)->opcode);
+  }
+  std::unique_ptr<SetAside> set_aside() override {
+    auto parcel = std::make_unique<Parcel>();
+    parcel->buffer = std::move(buffer_);
+    parcel->length = length_;
+    return parcel;
+  }
+  void take(std::unique_ptr<SetAside> given) override {
+    auto& parcel = static_cast<Parcel&>(*given);
+    buffer_ = std::move(parcel.buffer);
+    length_ = parcel.length;
+    memory_ = BufferSlice(buffer_, 0, buffer_->size()).writable();
   }
 
   void serve() override {
@@ -112,6 +152,11 @@ class Session::Worker final : public RequestWorker {
   }
 
  private:
+  struct Parcel final : SetAside {
+    std::shared_ptr<Buffer> buffer;
+    size_t length = 0;
+  };
+
   Session& session_;
   std::shared_ptr<Buffer> buffer_;
   std::span<std::byte> memory_;
@@ -136,7 +181,9 @@ Session::Session(Adapter& adapter, int fuse_descriptor, const WorkerPoolOptions&
 
 Session::~Session() {
   workers_.join();
+  adapter_.stale_times().stop();
   adapter_.set_attribute_invalidator({});
+  adapter_.set_inode_pruner({});
   // Closes the descriptor too, once the library has been given it.
   if (library_ != nullptr) {
     fuse_session_destroy(library_);
@@ -167,7 +214,20 @@ Status Session::create_library_session() {
     // failure.
     fuse_lowlevel_notify_inval_inode(library, ino.value, -1, 0);
   });
+  adapter_.set_inode_pruner([this](Ino ino) { prune(ino); });
   return {};
+}
+
+void Session::prune(Ino ino) {
+  fuse_out_header header{};
+  NotifyPruneOut prune{};
+  prune.count = 1;
+  uint64_t node = ino.value;
+  header.len = sizeof header + sizeof prune + sizeof node;
+  header.error = kNotifyPrune;
+  iovec parts[3] = {{&header, sizeof header}, {&prune, sizeof prune}, {&node, sizeof node}};
+  // A kernel that does not know this keeps the inode until it has no use for it.
+  [[maybe_unused]] const ssize_t written = ::writev(fuse_descriptor_, parts, 3);
 }
 
 Status Session::start(uint32_t wait_ms_max) {

@@ -51,6 +51,7 @@ class Session {
   void serve(Request& request, std::byte* message, size_t length);
   void pass_to_library(std::byte* message, size_t length);
   void reply(uint64_t unique, int error, std::span<const std::byte> body = {});
+  void prune(Ino ino);
   void set_initialised() FS_EXCLUDES(mutex_);
   void end() FS_EXCLUDES(mutex_);
 

@@ -78,8 +78,10 @@ void WorkerPool::run(Member& member) {
   while (lead(member)) {
     const uint64_t asked_ns = clock_.monotonic_ns();
     const Received received = worker->receive();
-    if (!begin(member, received, asked_ns)) continue;
-    worker->serve();
+    if (!begin(member, *worker, received, asked_ns)) continue;
+    do {
+      worker->serve();
+    } while (begin_set_aside(member, *worker));
     served(member, received == Received::short_request);
   }
   MutexLock lock(mutex_);
@@ -154,7 +156,25 @@ void WorkerPool::hand_on() {
   }
 }
 
-bool WorkerPool::begin(Member& member, Received received, uint64_t asked_ns) {
+size_t WorkerPool::set_aside() {
+  MutexLock lock(mutex_);
+  return set_aside_.size();
+}
+
+bool WorkerPool::begin_set_aside(Member& member, RequestWorker& worker) {
+  const uint64_t now_ns = clock_.monotonic_ns();
+  MutexLock lock(mutex_);
+  // What it has served may have been one of those the last threads are for.
+  if (set_aside_.empty() || serving_ + options_.reserved > options_.threads_max) return false;
+  worker.take(std::move(set_aside_.front()));
+  set_aside_.pop_front();
+  member.began_ns = now_ns;
+  if (leader_ == &member) hand_on();
+  return true;
+}
+
+bool WorkerPool::begin(Member& member, RequestWorker& worker, Received received,
+                       uint64_t asked_ns) {
   const uint64_t now_ns = clock_.monotonic_ns();
   MutexLock lock(mutex_);
   FS_ASSERT(leader_ == &member);
@@ -163,6 +183,11 @@ bool WorkerPool::begin(Member& member, Received received, uint64_t asked_ns) {
     ended_ = true;
     may_lead_.notify_all();
     watcher_.notify_all();
+    return false;
+  }
+  const bool spare = serving_ + options_.reserved < options_.threads_max;
+  if (!spare && received != Received::exclusive && worker.may_wait()) {
+    set_aside_.push_back(worker.set_aside());
     return false;
   }
   if (received == Received::exclusive) {

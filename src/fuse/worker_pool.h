@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <list>
 #include <memory>
@@ -31,13 +32,26 @@ class RequestWorker {
     nothing,        // try again
     ended,          // there will be no more requests
   };
+  // A received request on its way to another thread.
+  class SetAside {
+   public:
+    virtual ~SetAside() = default;
+  };
+
   virtual ~RequestWorker() = default;
   virtual Received receive() = 0;
   virtual void serve() = 0;
+  // What was received may wait, for the device or for requests received before it. Such requests
+  // never take the last threads, so that there is always one for those that cannot wait.
+  virtual bool may_wait() const { return false; }
+  // Of requests that may wait: gives it away, and takes what another worker has given away.
+  virtual std::unique_ptr<SetAside> set_aside() { return nullptr; }
+  virtual void take(std::unique_ptr<SetAside>) {}
 };
 
 struct WorkerPoolOptions {
   uint32_t threads_max = 64;
+  uint32_t reserved = 2;      // of them for requests that do not wait
   uint32_t waiting_max = 6;   // threads beyond that end when they have nothing to do
   uint32_t parallel_max = 0;  // short requests served at a time under load; 0: half the processors
 };
@@ -56,6 +70,7 @@ class WorkerPool {
   // Returns when requests have ended and every thread is gone.
   void join() FS_EXCLUDES(mutex_);
   uint32_t threads() FS_EXCLUDES(mutex_);
+  size_t set_aside() FS_EXCLUDES(mutex_);
 
  private:
   struct Member {
@@ -69,8 +84,10 @@ class WorkerPool {
   // One thread without the lead sees to it that a slow leader loses it.
   void watch() FS_REQUIRES(mutex_);
   // After receive(). False when there is nothing to serve. The member may have lost the lead.
-  bool begin(Member& member, RequestWorker::Received received, uint64_t asked_ns)
-      FS_EXCLUDES(mutex_);
+  bool begin(Member& member, RequestWorker& worker, RequestWorker::Received received,
+             uint64_t asked_ns) FS_EXCLUDES(mutex_);
+  // Gives a thread that has served the next request set aside.
+  bool begin_set_aside(Member& member, RequestWorker& worker) FS_EXCLUDES(mutex_);
   void begin_short(Member& member, bool waited) FS_REQUIRES(mutex_);
   void served(Member& member, bool short_request) FS_EXCLUDES(mutex_);
   void hand_on() FS_REQUIRES(mutex_);
@@ -88,6 +105,7 @@ class WorkerPool {
   CondVar nobody_serves_;
   CondVar all_gone_;
   std::list<Member> members_ FS_GUARDED_BY(mutex_);
+  std::deque<std::unique_ptr<RequestWorker::SetAside>> set_aside_ FS_GUARDED_BY(mutex_);
   uint32_t threads_ FS_GUARDED_BY(mutex_) = 0;
   uint32_t waiting_ FS_GUARDED_BY(mutex_) = 0;
   uint32_t serving_ FS_GUARDED_BY(mutex_) = 0;

@@ -14,6 +14,7 @@ int mkfs_main(int argc, char** argv);
 int mount_main(int argc, char** argv);
 int stats_main(int argc, char** argv);
 int tags_main(int argc, char** argv);
+int abort_main(int argc, char** argv);
 int tune_main(int argc, char** argv);
 int umount_main(int argc, char** argv);
 

@@ -273,9 +273,10 @@ void MountDaemon::undo_start() {
   if (session_) session_->wait();
   // Perhaps another daemon has the device by now.
   if (fs_) fs_->stop();
+  // What is still under way is answered through the session.
+  fs_.reset();
   session_.reset();
   adapter_.reset();
-  fs_.reset();
   if (recording_) recording_->remove_file();
   drop_device();
 }

@@ -58,8 +58,14 @@ class FakeFileSystem final : public FileSystem {
   Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
                          const BufferSlice& payload, bool kill_suid_sgid,
                          bool times_follow) override;
+  void write_direct(Ino ino, HandleId handle, uint64_t offset_bytes, const BufferSlice& payload,
+                    const DirectWriteOptions& options, DirectDone done) override {
+    done(write(ino, handle, offset_bytes, payload, options.kill_suid_sgid, false));
+  }
   Status punch(Ino, HandleId, uint64_t, uint64_t) override { return ErrorCode::not_supported; }
   Status zero(Ino, HandleId, uint64_t, uint64_t, bool) override { return ErrorCode::not_supported; }
+  void abort() override {}
+  std::vector<InFlight> in_flight(size_t) override { return {}; }
   Status flush(Ino ino, HandleId handle) override;
   Status fsync(Ino ino, HandleId handle, bool data_only) override;
   Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) override;

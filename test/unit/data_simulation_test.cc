@@ -6,6 +6,7 @@
 
 #include "base/scheduler.h"
 #include "data_fixture.h"
+#include "direct_writing.h"
 
 using namespace stablefs;
 
@@ -56,7 +57,9 @@ class Owner {
     switch (prng_.below(6)) {
       case 0: {
         const auto bytes = random_bytes(prng_, length);
-        const auto written = file_.write(first_ + from, payload_of(bytes), kNow);
+        const bool direct = prng_.chance(3);
+        const auto written = direct ? write_directly(file_, first_ + from, bytes, kNow)
+                                    : file_.write(first_ + from, payload_of(bytes), kNow);
         complaints_.check(written.ok() && *written == length, "write: " + what(written));
         std::copy(bytes.begin(), bytes.end(), bytes_.begin() + static_cast<ptrdiff_t>(from));
         end_ = std::max(end_, from + length);
@@ -67,7 +70,9 @@ class Owner {
         const uint64_t start = blocks_for_bytes(first_ + from) * kBlockSize;
         if (start + kBlockSize > first_ + bytes_.size()) break;
         const auto bytes = random_bytes(prng_, kBlockSize);
-        complaints_.check(file_.write(start, payload_of(bytes), kNow).ok(), "write of a block");
+        const auto written = prng_.chance(2) ? write_directly(file_, start, bytes, kNow)
+                                             : file_.write(start, payload_of(bytes), kNow);
+        complaints_.check(written.ok(), "write of a block: " + what(written));
         std::copy(bytes.begin(), bytes.end(),
                   bytes_.begin() + static_cast<ptrdiff_t>(start - first_));
         end_ = std::max(end_, static_cast<size_t>(start - first_) + kBlockSize);
@@ -207,9 +212,9 @@ TEST_CASE("truncation beside writers below it harms nobody, under any schedule",
 }
 
 TEST_CASE("concurrent size changers end as if one had come after the other", "[data][sim]") {
-  const uint64_t seed = GENERATE(range(1, 151));
+  const uint64_t seed = GENERATE(range(1, 301));
   INFO("seed " << seed);
-  enum class Kind { truncate, write, zero, punch };
+  enum class Kind { truncate, write, direct, zero, punch };
   struct Change {
     Kind kind;
     uint64_t offset;  // or size
@@ -219,7 +224,7 @@ TEST_CASE("concurrent size changers end as if one had come after the other", "[d
   Prng prng(seed);
   std::vector<Change> changes;
   for (int i = 0; i < 4; ++i) {
-    changes.push_back({.kind = static_cast<Kind>(prng.below(4)),
+    changes.push_back({.kind = static_cast<Kind>(prng.below(5)),
                        .offset = prng.below(5) * 2048,
                        .length = 1 + prng.below(2) * 4095 + prng.below(100),
                        .fill = static_cast<std::byte>(i + 1)});
@@ -240,9 +245,10 @@ TEST_CASE("concurrent size changers end as if one had come after the other", "[d
       if (grows && bytes.size() < end) bytes.resize(end);
       const uint64_t last = std::min<uint64_t>(end, bytes.size());
       if (change.offset >= last) continue;
-      std::fill(bytes.begin() + static_cast<ptrdiff_t>(change.offset),
-                bytes.begin() + static_cast<ptrdiff_t>(last),
-                change.kind == Kind::write ? change.fill : std::byte{0});
+      std::fill(
+          bytes.begin() + static_cast<ptrdiff_t>(change.offset),
+          bytes.begin() + static_cast<ptrdiff_t>(last),
+          change.kind == Kind::write || change.kind == Kind::direct ? change.fill : std::byte{0});
     }
     allowed.insert(bytes);
   } while (std::next_permutation(order.begin(), order.end()));
@@ -261,13 +267,16 @@ TEST_CASE("concurrent size changers end as if one had come after the other", "[d
       threads.emplace_back("changer", [&] {
         if (change.kind == Kind::truncate) {
           complaints.check(file.truncate(change.offset, kNow).ok(), "truncate");
-        } else if (change.kind != Kind::write) {
+        } else if (change.kind == Kind::zero || change.kind == Kind::punch) {
           const bool keep_size = change.kind == Kind::punch;
           const Status zeroed = file.zero(change.offset, change.length, keep_size, kNow);
           complaints.check(zeroed.ok(), "zero: " + what(zeroed));
         } else {
           const std::vector<std::byte> bytes(change.length, change.fill);
-          complaints.check(file.write(change.offset, payload_of(bytes), kNow).ok(), "write");
+          const auto written = change.kind == Kind::direct
+                                   ? write_directly(file, change.offset, bytes, kNow)
+                                   : file.write(change.offset, payload_of(bytes), kNow);
+          complaints.check(written.ok() && *written == bytes.size(), "write: " + what(written));
         }
       });
     }

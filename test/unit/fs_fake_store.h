@@ -142,6 +142,7 @@ class FakeData final : public DataContext {
  public:
   FakeData(Store& store, FakeMedium& medium) : store_(store), medium_(medium) {}
   DamageList& damage() override { return damage_; }
+  std::vector<InFlight> in_flight(size_t) override { return {}; }
 
   std::atomic<uint64_t> write_errors{0};  // of every file
   std::atomic<bool> full{false};
@@ -189,7 +190,12 @@ class FakeData final : public DataContext {
       FS_ASSERT(!dirty_);
       context_.files_.erase(this);
     }
-    Result<uint64_t> read(uint64_t offset, std::span<std::byte> out) override {
+    Status write_direct(uint64_t offset, const BufferSlice& payload, Timestamp now,
+                        DirectDone done) override {
+      done(write(offset, payload, now));
+      return {};
+    }
+    Result<uint64_t> read(uint64_t offset, std::span<std::byte> out, ReadCache) override {
       MutexLock lock(context_.mutex_);
       if (offset >= bytes_.size()) return 0;
       const size_t length = std::min<uint64_t>(out.size(), bytes_.size() - offset);

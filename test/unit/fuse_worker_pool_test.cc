@@ -22,6 +22,7 @@ struct Source {
   struct Item {
     Received kind;
     std::function<void()> serve;
+    bool may_wait = false;
   };
 
   Item take() {
@@ -35,6 +36,11 @@ struct Source {
       Received kind, std::function<void()> serve = [] {}) {
     MutexLock lock(mutex);
     items.push_back({kind, std::move(serve)});
+    added.notify_all();
+  }
+  void add_waiting(std::function<void()> serve) {
+    MutexLock lock(mutex);
+    items.push_back({Received::short_request, std::move(serve), true});
     added.notify_all();
   }
 
@@ -64,8 +70,20 @@ class TestWorker final : public RequestWorker {
     item_.serve();
     --source_.serving;
   }
+  bool may_wait() const override { return item_.may_wait; }
+  std::unique_ptr<SetAside> set_aside() override {
+    auto parcel = std::make_unique<Parcel>();
+    parcel->item = std::move(item_);
+    return parcel;
+  }
+  void take(std::unique_ptr<SetAside> given) override {
+    item_ = std::move(static_cast<Parcel&>(*given).item);
+  }
 
  private:
+  struct Parcel final : SetAside {
+    Source::Item item;
+  };
   Source& source_;
   Source::Item item_;
 };
@@ -123,6 +141,30 @@ TEST_CASE("there are never more threads than allowed, and requests wait for one"
   release = true;
   wait_for([&] { return done == 12; });
   CHECK(fixture.source.serving_most == 4);
+}
+
+TEST_CASE("requests that wait leave threads for those that do not") {
+  const Received kind = any_kind();
+  Fixture fixture({.threads_max = 6, .reserved = 2, .waiting_max = 2});
+  std::atomic<bool> release{false};
+  std::atomic<int> waited{0}, served{0};
+  for (int i = 0; i < 1000; ++i) {
+    fixture.source.add_waiting([&] {
+      while (!release) std::this_thread::yield();
+      ++waited;
+    });
+  }
+  for (int round = 0; round < 20; ++round) {
+    const int before = served;
+    fixture.source.add(kind, [&] { ++served; });
+    wait_for([&] { return served > before; });
+  }
+  CHECK(fixture.source.serving_most <= 5);
+  CHECK(fixture.pool.set_aside() == 996);
+  CHECK(fixture.pool.threads() <= 6);
+  release = true;
+  wait_for([&] { return waited == 1000; });
+  CHECK(fixture.pool.set_aside() == 0);
 }
 
 TEST_CASE("threads beyond the handful that may wait end") {

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Writing past the cache. Everything here happens under a direct ticket, which outlives the call.
+#include <algorithm>
+#include <cstring>
+
+#include "data/page_write.h"
+
+namespace stablefs {
+namespace {
+
+// Small payloads come in large buffers: so much may be kept from being received into.
+constexpr uint64_t kPinnedWritesMax = 64;
+constexpr size_t kAlwaysAdoptBytes = 128 * 1024;
+
+}  // namespace
+
+Status FileImpl::write_direct(uint64_t offset, const BufferSlice& payload, Timestamp now,
+                              DirectDone done) {
+  FS_ASSERT(payload.size() > 0);
+  if (offset > kMaxFileBytes || payload.size() > kMaxFileBytes - offset) {
+    return ErrorCode::file_too_large;
+  }
+  FS_TRY(context_.health().check(Activity::change));
+  FS_TRY(context_.throttle());
+  const auto direct =
+      std::make_shared<DirectWrite>(ranges_, offset, offset + payload.size(), now, std::move(done));
+  const OwnedBlocks owned =
+      acquire_range(direct->ticket, RangeClass::direct, offset, direct->end, true);
+  auto parts = make_parts(direct, payload, owned);
+  if (!parts.ok()) {
+    release(direct->ticket);
+    return parts.error();
+  }
+  for (OrderedIo* io : *parts) start(io);
+  return {};
+}
+
+Result<std::vector<OrderedIo*>> FileImpl::make_parts(const std::shared_ptr<DirectWrite>& direct,
+                                                     const BufferSlice& payload,
+                                                     const OwnedBlocks& owned) {
+  uint64_t size = 0;
+  {
+    MutexLock lock(mutex_);
+    size = size_;
+  }
+  // From the end of the file on all is ours: an older version in flight there must have landed, so
+  // that below we can submit the newest, which nobody else can.
+  FS_TRY(wait_ordered(std::min(owned.first, direct->first_block()), direct->end_block(), owned));
+  if (direct->first_block() > size / kBlockSize) FS_TRY(zero_edge());
+  SpaceReservation space = FS_TRY(promise_direct(*direct, owned));
+  const uint64_t end_block = direct->first_block() + space.blocks();
+  direct->end = std::min(direct->end, end_block * kBlockSize);
+  auto pages = FS_TRY(direct_pages(*direct, payload));
+  // It cannot be mapped before what lies below it and was never written.
+  uint64_t lowest = direct->first_block();
+  {
+    MutexLock lock(mutex_);
+    lowest = std::min(lowest, tail_.lowest().value_or(lowest));
+  }
+  submit_range(lowest, direct->first_block(), kNoLimit, owned);
+  return enlist_parts(direct, std::move(pages), std::move(space));
+}
+
+// As much as there is: a write may end short.
+Result<SpaceReservation> FileImpl::promise_direct(const DirectWrite& direct,
+                                                  const OwnedBlocks& owned) {
+  const uint64_t first = direct.first_block(), end = direct.end_block();
+  auto space = promise(first, end - first);
+  if (space.ok() ? space->blocks() == end - first : space.error().code() != ErrorCode::no_space) {
+    return space;
+  }
+  // What is dirty here was promised blocks of its own, and nobody else can write it back.
+  if (!submit_range(first, end, kNoLimit, owned).any) return space;
+  if (space.ok()) space->release();
+  FS_TRY(wait_ordered(first, end, owned));
+  return promise(first, end - first);
+}
+
+Result<std::vector<BufferSlice>> FileImpl::direct_pages(const DirectWrite& direct,
+                                                        const BufferSlice& payload) {
+  PageWrite job;
+  job.offset = direct.offset;
+  job.end = direct.end;
+  const BufferSlice used = payload.slice(0, direct.end - direct.offset);
+  job.data = used.bytes();
+  stage_whole_pages(
+      job, used,
+      payload.size() >= kAlwaysAdoptBytes || context_.direct_in_flight() < kPinnedWritesMax);
+  std::vector<BufferSlice> pages;
+  pages.reserve(job.end_block() - job.first_block());
+  for (uint64_t block = job.first_block(); block < job.end_block(); ++block) {
+    if (job.has_whole(block)) {
+      pages.push_back(job.whole.slice((block - job.whole_first) * kBlockSize, kBlockSize));
+    } else {
+      pages.push_back(FS_TRY(merged_page(job, block)));
+    }
+  }
+  return pages;
+}
+
+// A block that is written in part, with what is there now around that.
+Result<BufferSlice> FileImpl::merged_page(const PageWrite& job, uint64_t block) {
+  BufferSlice old;
+  uint64_t size = 0;
+  {
+    MutexLock lock(mutex_);
+    size = size_;
+    const Page* page = pages_.find(block);
+    if (page != nullptr && page_has_content(page->state)) old = page->buffer;
+  }
+  BufferSlice fresh = context_.page_pool().take();
+  const std::span<std::byte> bytes = fresh.writable();
+  if (job.covers(block, size)) {
+    std::memset(bytes.data(), 0, bytes.size());
+  } else {
+    if (!old) old = FS_TRY(read_base(block));
+    const uint64_t inside = std::min<uint64_t>(size - block * kBlockSize, kBlockSize);
+    std::memcpy(bytes.data(), old.bytes().data(), inside);
+    // The device may have anything beyond the size.
+    std::memset(bytes.data() + inside, 0, kBlockSize - inside);
+  }
+  job.copy_into(bytes, block);
+  return fresh;
+}
+
+std::vector<OrderedIo*> FileImpl::enlist_parts(const std::shared_ptr<DirectWrite>& direct,
+                                               std::vector<BufferSlice> pages,
+                                               SpaceReservation space) {
+  std::vector<OrderedIo*> parts;
+  context_.direct_started(schedule, pages.size());
+  MutexLock lock(mutex_);
+  for (size_t from = 0; from < pages.size();) {
+    const size_t length = std::min<size_t>(pages.size() - from, kMaxOrderedBlocks);
+    auto io = std::make_unique<OrderedIo>(OrderedExtent(direct->first_block() + from, length));
+    io->pages.assign(pages.begin() + static_cast<ptrdiff_t>(from),
+                     pages.begin() + static_cast<ptrdiff_t>(from + length));
+    for (BufferSlice& page : io->pages) page.seal();
+    io->sealed = true;
+    io->size_at_seal = std::max(size_, direct->end);
+    io->submitted_ns = context_.now_ns();
+    io->space = space.split(length);
+    io->direct = direct;
+    context_.count().ordered_created.fetch_add(1, std::memory_order_relaxed);
+    parts.push_back(&enter(std::move(io)));
+    direct->parts.add(*parts.back());
+    from += length;
+  }
+  return parts;
+}
+
+// It is mapped: what the cache has of it is old.
+void FileImpl::end_direct_pages(const OrderedIo& io) {
+  for (uint64_t block = io.extent.first_block(); block < io.extent.end_block(); ++block) {
+    const PageState state = pages_.state(block);
+    if (page_is_dirty(state)) promised_.split(1).release();
+    transition(block, PageEvent::direct_over);
+  }
+}
+
+}  // namespace stablefs

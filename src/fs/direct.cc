@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Direct writes: begun by the caller, answered by whoever finishes the last ordered extent.
+#include <algorithm>
+#include <utility>
+
+#include "fs/file_system_impl.h"
+
+namespace stablefs {
+namespace {
+
+// Where the caller waits for a direct write.
+class Written {
+ public:
+  void set(Result<uint64_t> result) {
+    MutexLock lock(mutex_);
+    result_ = std::move(result);
+    there_.notify_all();
+  }
+  Result<uint64_t> get() {
+    MutexLock lock(mutex_);
+    while (!result_) there_.wait(mutex_);
+    return std::move(*result_);
+  }
+
+ private:
+  Mutex mutex_{LockRank::leaf, "direct write"};
+  CondVar there_;
+  std::optional<Result<uint64_t>> result_ FS_GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+void FileSystemImpl::write_direct(Ino ino, HandleId handle, uint64_t offset_bytes,
+                                  const BufferSlice& payload, const DirectWriteOptions& options,
+                                  DirectDone done) {
+  const Result<uint64_t> early = [&]() -> Result<uint64_t> {
+    FS_TRY(check_changeable());
+    FileUse file = FS_TRY(use_file(ino, handle));
+    Inode& inode = file.inode();
+    if (!inode.is_regular())
+      return inode.is_directory() ? ErrorCode::is_a_directory : ErrorCode::invalid_argument;
+    if (payload.size() == 0) return uint64_t{0};
+    if (offset_bytes >= kMaxFileBytes) return ErrorCode::file_too_large;
+    if (options.kill_suid_sgid) FS_TRY(clear_suid_sgid(inode));
+    const BufferSlice used =
+        payload.slice(0, std::min<uint64_t>(payload.size(), kMaxFileBytes - offset_bytes));
+    if (options.sync == WriteSync::none) {
+      auto held = std::make_shared<FileUse>(std::move(file));
+      // The answer lets the kernel release the file, so ours must not be its last use after it.
+      FS_TRY(begin_direct(inode, offset_bytes, used,
+                          [held = std::move(held), done](Result<uint64_t> written) mutable {
+                            held.reset();
+                            done(std::move(written));
+                          }));
+      return kBegun;
+    }
+    return write_direct_synced(file, offset_bytes, used, options.sync);
+  }();
+  if (!early.ok() || *early != kBegun) done(early);
+}
+
+Status FileSystemImpl::begin_direct(Inode& inode, uint64_t offset_bytes, const BufferSlice& payload,
+                                    const DirectDone& done) {
+  inode.data_used = true;
+  FileData& data = inodes_.data_of(inode);
+  Status begun = data.write_direct(offset_bytes, payload, now(), done);
+  const bool full = !begun.ok() && begun.error().code() == ErrorCode::no_space;
+  // Space of removed files that is still being freed counts as free.
+  if (full && orphans_.drain()) begun = data.write_direct(offset_bytes, payload, now(), done);
+  return begun;
+}
+
+// O_SYNC, O_DSYNC: durable before it is answered.
+Result<uint64_t> FileSystemImpl::write_direct_synced(const FileUse& file, uint64_t offset_bytes,
+                                                     const BufferSlice& payload, WriteSync sync) {
+  const auto written = std::make_shared<Written>();
+  FS_TRY(begin_direct(file.inode(), offset_bytes, payload,
+                      [written](Result<uint64_t> result) { written->set(std::move(result)); }));
+  const uint64_t written_bytes = FS_TRY(written->get());
+  const Status synced = sync_inode(file.inode(), sync == WriteSync::data);
+  if (synced.ok()) return written_bytes;
+  if (file.open) file.open->note_told(*health_);
+  return synced.error();
+}
+
+}  // namespace stablefs
