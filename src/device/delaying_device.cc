@@ -24,7 +24,8 @@ void DelayingDevice::submit(DeviceRequest& request) {
   }
   const uint64_t now_ns = clock_.monotonic_ns();
   MutexLock lock(mutex_);
-  const auto at = held_.emplace(now_ns + prng_.next() % (longest_ns_ + 1), &request);
+  const uint64_t delay_ns = aborted_ ? 0 : prng_.next() % (longest_ns_ + 1);
+  const auto at = held_.emplace(now_ns + delay_ns, &request);
   if (at == held_.begin()) changed_.notify_one();
 }
 
@@ -38,7 +39,7 @@ void DelayingDevice::release_due() {
     }
     const auto first = held_.begin();
     const uint64_t due_ns = first->first;
-    if (!stopping_ && due_ns > clock_.monotonic_ns()) {
+    if (!stopping_ && !aborted_ && due_ns > clock_.monotonic_ns()) {
       changed_.wait_until(mutex_, clock_, due_ns);
       continue;
     }
@@ -50,9 +51,12 @@ void DelayingDevice::release_due() {
   }
 }
 
-// What is held is handed on as it falls due, and fails there.
+// What is held is handed on now, and fails there.
 void DelayingDevice::abort() {
   inner_.abort();
+  MutexLock lock(mutex_);
+  aborted_ = true;
+  changed_.notify_one();
 }
 
 }  // namespace stablefs

@@ -36,6 +36,7 @@ class DelayingDevice final : public BlockDevice {
   Prng prng_ FS_GUARDED_BY(mutex_);
   std::multimap<uint64_t, DeviceRequest*> held_ FS_GUARDED_BY(mutex_);  // by when they go on
   bool stopping_ FS_GUARDED_BY(mutex_) = false;
+  bool aborted_ FS_GUARDED_BY(mutex_) = false;
   Thread thread_;
 };
 
