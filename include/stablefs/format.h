@@ -124,7 +124,8 @@ struct DiskSuperblock {
   le64 next_ino;
   le64 free_blocks;
   le64 mount_count;
-  uint8_t reserved[3760];
+  le64 unwritten_blocks;  // of all extents that are unwritten: metadata for them is kept free
+  uint8_t reserved[3752];
 };
 
 // Header of a tree node. Leaf: `count` DiskSlot follow, values grow down from the end of the block.

@@ -51,8 +51,17 @@ void SpacePass::run(bool complete) {
     reporter_.progress("space", group + 1, superblock_.group_count);
   }
   if (!complete) return;
+  compare_unwritten();
   compare_tuples();
   compare_references();
+}
+
+void SpacePass::compare_unwritten() {
+  const uint64_t counted = store_.space_usage().unwritten_blocks;
+  const uint64_t found = reporter_.counts().unwritten_blocks;
+  if (counted == found) return;
+  reporter_.add(ProblemId::unwritten_count, "superblock and journal",
+                fmt::format("they say {}, the extents have {}", counted, found));
 }
 
 // A node that the replay replaced in memory stays allocated until the next checkpoint: accounted

@@ -21,6 +21,7 @@ class SpacePass {
  private:
   void collect_live_nodes();
   void compare_group(uint32_t group, bool complete);
+  void compare_unwritten();
   void compare_tuples();
   void compare_references();
 

@@ -111,6 +111,13 @@ Result<ExtentMap::Cost> ExtentMap::replacement_cost(uint64_t first, uint64_t len
   FS_ASSERT(cost.bytes < kReplaceLimitBytes);
   for (const Extent& extent : FS_TRY(overlapping(first, first + length_blocks, SIZE_MAX))) {
     const Extent part = extent.part(first, first + length_blocks, interval_);
+    if (part.unwritten && part.first_block == first) {
+      return Cost{part.length_blocks, fixed_bytes(part.length_blocks), part.range()};
+    }
+    if (part.unwritten) {
+      cost.length_blocks = part.first_block - first;
+      return cost;
+    }
     const size_t bytes = kEraseBytes + kRangeBytes + freeing_bytes(part);
     if (cost.bytes + bytes > kReplaceLimitBytes && part.first_block > first) {
       cost.length_blocks = part.first_block - first;
@@ -122,6 +129,7 @@ Result<ExtentMap::Cost> ExtentMap::replacement_cost(uint64_t first, uint64_t len
 }
 
 Status ExtentMap::free_blocks(Freeing& freeing, const Extent& gone) const {
+  if (freeing.keep_blocks) return {};
   freeing.transaction.free(gone.range());
   if (gone.keyed()) FS_TRY(freeing.tuples.erase(gone.range()));
   if (damage_ != nullptr) damage_->erase(freeing.transaction, gone.range(), freeing.healed);
@@ -147,45 +155,76 @@ Status ExtentMap::cut(Freeing& freeing, const Extent& old, uint64_t first, uint6
   return free_blocks(freeing, old.part(first, end, interval_));
 }
 
+Status ExtentMap::merge_with_previous(Extent& fresh) const {
+  if (fresh.first_block == 0) return {};
+  const auto item =
+      FS_TRY(store_.floor(extent_key(ino_, fresh.first_block - 1), extent_key(ino_, 0)));
+  if (!item) return {};
+  Extent previous = FS_TRY(parse_extent(*item, interval_));
+  if (!previous.mergeable(fresh)) return {};
+  previous.length_blocks += fresh.length_blocks;
+  previous.tuples.insert(previous.tuples.end(), fresh.tuples.begin(), fresh.tuples.end());
+  fresh = std::move(previous);
+  return {};
+}
+
+Result<ExtentMap::Replacement> ExtentMap::put_over(Transaction& transaction, Extent& fresh,
+                                                   bool in_place) const {
+  const uint64_t first = fresh.first_block, end = fresh.end_block();
+  const BlockRange range = fresh.range();
+  const std::vector<Extent> old = FS_TRY(overlapping(first, end, SIZE_MAX));
+  const bool starts_inside = !old.empty() && old.front().first_block < first;
+  if (!starts_inside) FS_TRY(merge_with_previous(fresh));
+
+  Freeing freeing{transaction, TupleEditor(store_)};
+  freeing.keep_blocks = in_place;
+  auto delta = static_cast<int64_t>(range.length_blocks);
+  for (const Extent& extent : old) {
+    const Extent part = extent.part(first, end, interval_);
+    const bool same_blocks = part.unwritten && part.lba == range.start + (part.first_block - first);
+    if (in_place && !same_blocks) {
+      return Error(ErrorCode::extent_invalid,
+                   fmt::format("inode {}: block {} is not unwritten", ino_.value, first));
+    }
+    FS_TRY(cut(freeing, extent, first, end, fresh.first_block));
+    delta -= part.length_blocks;
+  }
+  if (in_place && delta != 0) {
+    return Error(ErrorCode::extent_invalid,
+                 fmt::format("inode {}: block {} is not mapped", ino_.value, first));
+  }
+  freeing.tuples.emit(transaction);
+  if (!in_place) transaction.allocate(range);
+  put_extent(transaction, ino_, fresh);
+  return Replacement{delta, std::move(freeing.healed)};
+}
+
 Result<ExtentMap::Replacement> ExtentMap::replace(Transaction& transaction,
                                                   const Mapping& mapping) const {
-  const uint64_t first = mapping.first_block;
-  const uint64_t end = first + mapping.range.length_blocks;
   FS_ASSERT(mapping.tuples.size() == mapping.range.length_blocks * tuples_per_block(interval_));
-
   Extent fresh;
-  fresh.first_block = first;
+  fresh.first_block = mapping.first_block;
   fresh.lba = mapping.range.start;
   fresh.length_blocks = static_cast<uint32_t>(mapping.range.length_blocks);
   fresh.inline_tuples = mapping.range.length_blocks <= kMaxInlineTupleBlocks;
   if (fresh.inline_tuples) fresh.tuples.assign(mapping.tuples.begin(), mapping.tuples.end());
-
-  const std::vector<Extent> old = FS_TRY(overlapping(first, end, SIZE_MAX));
-  const bool starts_inside = !old.empty() && old.front().first_block < first;
-  if (first > 0 && !starts_inside) {
-    const auto item = FS_TRY(store_.floor(extent_key(ino_, first - 1), extent_key(ino_, 0)));
-    if (item) {
-      Extent previous = FS_TRY(parse_extent(*item, interval_));
-      if (previous.mergeable(fresh)) {
-        previous.length_blocks += fresh.length_blocks;
-        previous.tuples.insert(previous.tuples.end(), fresh.tuples.begin(), fresh.tuples.end());
-        fresh = std::move(previous);
-      }
-    }
-  }
-
-  Freeing freeing{transaction, TupleEditor(store_)};
-  auto delta = static_cast<int64_t>(mapping.range.length_blocks);
-  for (const Extent& extent : old) {
-    FS_TRY(cut(freeing, extent, first, end, fresh.first_block));
-    delta -= extent.part(first, end, interval_).length_blocks;
-  }
-  freeing.tuples.emit(transaction);
-  transaction.allocate(mapping.range);
-  put_extent(transaction, ino_, fresh);
-  if (!fresh.inline_tuples) put_tuples(transaction, mapping.range, mapping.tuples, interval_);
+  const bool keyed = !fresh.inline_tuples;
+  Replacement replacement = FS_TRY(put_over(transaction, fresh, mapping.in_place));
+  if (keyed) put_tuples(transaction, mapping.range, mapping.tuples, interval_);
   transaction.data_checksums(mapping.range, mapping.checksums);
-  return Replacement{delta, std::move(freeing.healed)};
+  return replacement;
+}
+
+Result<ExtentMap::Replacement> ExtentMap::put_unwritten(Transaction& transaction,
+                                                        uint64_t first_block,
+                                                        BlockRange range) const {
+  FS_ASSERT(range.length_blocks <= kMaxExtentBlocks);
+  Extent fresh;
+  fresh.first_block = first_block;
+  fresh.lba = range.start;
+  fresh.length_blocks = static_cast<uint32_t>(range.length_blocks);
+  fresh.unwritten = true;
+  return put_over(transaction, fresh, /*in_place=*/false);
 }
 
 Result<ExtentMap::Removal> ExtentMap::remove(Transaction& transaction, uint64_t first, uint64_t end,
@@ -208,7 +247,8 @@ Result<ExtentMap::Removal> ExtentMap::remove(Transaction& transaction, uint64_t 
     if (extents.empty()) break;
     for (const Extent& extent : extents) {
       const uint64_t from = std::max(extent.first_block, at);
-      const uint64_t to = std::min({extent.end_block(), end, from + step});
+      const uint64_t whole = extent.unwritten && !damaged ? kMaxExtentBlocks : step;
+      const uint64_t to = std::min({extent.end_block(), end, from + whole});
       const size_t bytes = freeing_bytes(extent.part(from, to, interval_));
       const size_t edges =
           2 * extent_operation_bytes(kMaxInlineTupleBlocks * tuples_per_block(interval_));
@@ -238,6 +278,10 @@ Result<uint64_t> ExtentMap::set_app_tag(Transaction& transaction, uint64_t first
     auto extents = FS_TRY(overlapping(at, kEndOfFileBlocks, kScanItems));
     if (extents.empty()) break;
     for (Extent& extent : extents) {
+      if (extent.unwritten) {
+        at = extent.end_block();
+        continue;
+      }
       const uint64_t from = std::max(extent.first_block, at);
       const uint64_t to = std::min(extent.end_block(), from + kTagStepBlocks);
       const size_t bytes = extent.keyed()
@@ -251,7 +295,7 @@ Result<uint64_t> ExtentMap::set_app_tag(Transaction& transaction, uint64_t first
       if (extent.keyed()) {
         tuple_bytes += bytes;
         FS_TRY(tuples.set_app_tag(extent.part(from, to, interval_).range(), app_tag));
-      } else if (!extent.unwritten) {
+      } else {
         for (Tuple& tuple : extent.tuples) tuple.app_tag = app_tag;
         put_extent(transaction, ino_, extent);
       }
@@ -262,15 +306,29 @@ Result<uint64_t> ExtentMap::set_app_tag(Transaction& transaction, uint64_t first
   return kEndOfFileBlocks;
 }
 
-Result<std::vector<Run>> lookup_beside_changes(const ExtentMap& extents, InodeState& inode,
-                                               uint64_t first, uint64_t end) {
+namespace {
+
+template <class Look>
+auto look_beside_changes(InodeState& inode, Look look) {
   const uint64_t before = inode.mapping_changes.load();
   if (before % 2 == 0) {
-    auto runs = extents.lookup(first, end);
-    if (inode.mapping_changes.load() == before) return runs;
+    auto found = look();
+    if (inode.mapping_changes.load() == before) return found;
   }
   MutexLock lock(inode.mutex);
-  return extents.lookup(first, end);
+  return look();
+}
+
+}  // namespace
+
+Result<std::vector<Run>> lookup_beside_changes(const ExtentMap& extents, InodeState& inode,
+                                               uint64_t first, uint64_t end) {
+  return look_beside_changes(inode, [&] { return extents.lookup(first, end); });
+}
+
+Result<ExtentMap::Cost> cost_beside_changes(const ExtentMap& extents, InodeState& inode,
+                                            uint64_t first, uint64_t length_blocks) {
+  return look_beside_changes(inode, [&] { return extents.replacement_cost(first, length_blocks); });
 }
 
 }  // namespace stablefs

@@ -52,6 +52,7 @@ class ExtentMap {
   struct Cost {
     uint64_t length_blocks;  // how much of the range fits into one transaction
     uint64_t bytes;          // that the transaction takes at most
+    BlockRange unwritten{};  // where that much is, when it is unwritten blocks: data goes there
   };
   // Of replacing [first, first + length).
   Result<Cost> replacement_cost(uint64_t first, uint64_t length_blocks) const;
@@ -61,6 +62,7 @@ class ExtentMap {
     BlockRange range;
     std::span<const Tuple> tuples;
     std::span<const uint32_t> checksums;  // CRC32C of each block
+    bool in_place = false;                // it is mapped already, as unwritten
   };
   struct Replacement {
     int64_t block_delta = 0;  // by how much the number of mapped blocks changes
@@ -68,6 +70,9 @@ class ExtentMap {
   };
   // Maps freshly written blocks; what was mapped there is freed.
   Result<Replacement> replace(Transaction& transaction, const Mapping& mapping) const;
+  // Maps freshly allocated blocks as unwritten; what was mapped there is freed.
+  Result<Replacement> put_unwritten(Transaction& transaction, uint64_t first_block,
+                                    BlockRange range) const;
 
   struct Removal {
     uint64_t blocks_freed = 0;
@@ -92,7 +97,11 @@ class ExtentMap {
     Transaction& transaction;
     TupleEditor tuples;
     std::vector<Lba> healed{};
+    bool keep_blocks = false;  // they stay with the file, unwritten before
   };
+  // Puts an extent over what is there. `in_place`: it is the same blocks, unwritten before.
+  Result<Replacement> put_over(Transaction& transaction, Extent& fresh, bool in_place) const;
+  Status merge_with_previous(Extent& fresh) const;
   // Takes [first, end) out of an old extent: puts what is left at its sides, frees the middle. The
   // item is erased unless something is put at its key (`replaced_key` counts as put).
   Status cut(Freeing& freeing, const Extent& old, uint64_t first, uint64_t end,
@@ -107,8 +116,11 @@ class ExtentMap {
   const DamageList* const damage_;
 };
 
-// ExtentMap::lookup for those who do not hold the mutex of the inode.
+// ExtentMap::lookup for those who do not hold the mutex of the inode, ...
 Result<std::vector<Run>> lookup_beside_changes(const ExtentMap& extents, InodeState& inode,
                                                uint64_t first, uint64_t end);
+// ... and ExtentMap::replacement_cost.
+Result<ExtentMap::Cost> cost_beside_changes(const ExtentMap& extents, InodeState& inode,
+                                            uint64_t first, uint64_t length_blocks);
 
 }  // namespace stablefs

@@ -117,9 +117,15 @@ class FileData {
   // are given back, of others just the bytes change. Waits for ordered extents there. A failure may
   // leave a part done. mtime/ctime = now.
   virtual Status punch(uint64_t offset_bytes, uint64_t length_bytes, Timestamp now) = 0;
-  // The same, and without `keep_size` a file that is shorter grows to the end of the range.
+  // The same, but all blocks the range touches keep their space or get some: whole ones become
+  // unwritten. Without `keep_size` a file that is shorter grows to the end of the range.
   virtual Status zero(uint64_t offset_bytes, uint64_t length_bytes, bool keep_size,
                       Timestamp now) = 0;
+  // All blocks the range touches have their space from now on, also behind the end of the file:
+  // writing to them never fails with no_space. Contents stay as they are. no_space before anything
+  // was done when there is not enough. Without `keep_size` a file that is shorter grows.
+  virtual Status allocate(uint64_t offset_bytes, uint64_t length_bytes, bool keep_size,
+                          Timestamp now) = 0;
   // Writes back what is dirty at the call and waits until it is committed (not yet durable: that
   // takes Store::sync of the inode's last_sequence). writeback_failed as long as the newest version
   // of a page is lost: until it is overwritten, truncated away, or gone with the file's memory.

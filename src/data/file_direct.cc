@@ -47,8 +47,9 @@ Result<std::vector<OrderedIo*>> FileImpl::make_parts(const std::shared_ptr<Direc
   // that below we can submit the newest, which nobody else can.
   FS_TRY(wait_ordered(std::min(owned.first, direct->first_block()), direct->end_block(), owned));
   if (direct->first_block() > size / kBlockSize) FS_TRY(zero_edge());
-  SpaceReservation space = FS_TRY(promise_direct(*direct, owned));
-  const uint64_t end_block = direct->first_block() + space.blocks();
+  Promise promised = FS_TRY(promise_direct(*direct, owned));
+  const uint64_t end_block =
+      std::max(promised.in_place_end, direct->first_block() + promised.space.blocks());
   direct->end = std::min(direct->end, end_block * kBlockSize);
   auto pages = FS_TRY(direct_pages(*direct, payload));
   // It cannot be mapped before what lies below it and was never written.
@@ -58,20 +59,19 @@ Result<std::vector<OrderedIo*>> FileImpl::make_parts(const std::shared_ptr<Direc
     lowest = std::min(lowest, tail_.lowest().value_or(lowest));
   }
   submit_range(lowest, direct->first_block(), kNoLimit, owned);
-  return enlist_parts(direct, std::move(pages), std::move(space));
+  return enlist_parts(direct, std::move(pages), std::move(promised.space));
 }
 
 // As much as there is: a write may end short.
-Result<SpaceReservation> FileImpl::promise_direct(const DirectWrite& direct,
-                                                  const OwnedBlocks& owned) {
+Result<FileImpl::Promise> FileImpl::promise_direct(const DirectWrite& direct,
+                                                   const OwnedBlocks& owned) {
   const uint64_t first = direct.first_block(), end = direct.end_block();
-  auto space = promise(first, end - first);
-  if (space.ok() ? space->blocks() == end - first : space.error().code() != ErrorCode::no_space) {
-    return space;
-  }
+  auto promised = promise(first, end - first);
+  const bool all = promised.ok() && promised->space.blocks() == end - first;
+  if (all || (!promised.ok() && promised.error().code() != ErrorCode::no_space)) return promised;
   // What is dirty here was promised blocks of its own, and nobody else can write it back.
-  if (!submit_range(first, end, kNoLimit, owned).any) return space;
-  if (space.ok()) space->release();
+  if (!submit_range(first, end, kNoLimit, owned).any) return promised;
+  if (promised.ok()) promised->space.release();
   FS_TRY(wait_ordered(first, end, owned));
   return promise(first, end - first);
 }
@@ -138,7 +138,7 @@ std::vector<OrderedIo*> FileImpl::enlist_parts(const std::shared_ptr<DirectWrite
     io->sealed = true;
     io->size_at_seal = std::max(size_, direct->end);
     io->submitted_ns = context_.now_ns();
-    io->space = space.split(length);
+    if (space.blocks() != 0) io->space = space.split(length);
     io->direct = direct;
     context_.count().ordered_created.fetch_add(1, std::memory_order_relaxed);
     parts.push_back(&enter(std::move(io)));
@@ -152,7 +152,7 @@ std::vector<OrderedIo*> FileImpl::enlist_parts(const std::shared_ptr<DirectWrite
 void FileImpl::end_direct_pages(const OrderedIo& io) {
   for (uint64_t block = io.extent.first_block(); block < io.extent.end_block(); ++block) {
     const PageState state = pages_.state(block);
-    if (page_is_dirty(state)) promised_.split(1).release();
+    if (page_is_dirty(state)) release_promise(block);
     transition(block, PageEvent::direct_over);
   }
 }

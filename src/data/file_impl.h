@@ -9,7 +9,8 @@
 //  - a cached page is zero beyond the size;
 //  - a page leaves the cache only after its mapping is committed, so that a reader who looks at the
 //    pages first and at the tree second misses nothing;
-//  - promised_ holds one block per dirty page (dirty, writeback_dirty);
+//  - promised_ holds one block per dirty page (dirty, writeback_dirty), except those of in_place_:
+//    they are `dirty`, and unwritten blocks wait for them;
 //  - tail_ has every block with bytes at or above the disk size that were never committed. The
 //    disk size passes a block only when it has left tail_, and ordered extents above a block of
 //    tail_ wait, so that no written extent lies beyond the disk size.
@@ -71,6 +72,8 @@ class FileImpl final : public FileData {
   Status truncate(uint64_t size_bytes, Timestamp now) override;
   Status punch(uint64_t offset_bytes, uint64_t length_bytes, Timestamp now) override;
   Status zero(uint64_t offset_bytes, uint64_t length_bytes, bool keep_size, Timestamp now) override;
+  Status allocate(uint64_t offset_bytes, uint64_t length_bytes, bool keep_size,
+                  Timestamp now) override;
   Status write_back() override;
   bool has_dirty_pages() override;
   Status remove_all() override;
@@ -132,10 +135,20 @@ class FileImpl final : public FileData {
   Status write_zeros(uint64_t offset, uint64_t end, const OwnedBlocks& owned);
   Status write_pages(PageWrite& job);
   uint64_t count_not_dirty(uint64_t block, uint64_t end_block) FS_REQUIRES(mutex_);
-  Result<SpaceReservation> promise(uint64_t block, uint64_t blocks);
-  Result<SpaceReservation> promise_overwrite(uint64_t blocks);
-  // Blocks from `block` on, at most `limit`, that a write replaces: written ones.
-  Result<uint64_t> count_replaced(uint64_t block, uint64_t limit);
+  // What pages over some blocks get.
+  struct Promise {
+    SpaceReservation space;     // of the first of them, one for each; none:
+    uint64_t in_place_end = 0;  // up to here they are unwritten and need none
+  };
+  Result<Promise> promise(uint64_t block, uint64_t blocks);
+  Result<SpaceReservation> reserve_overwrite(uint64_t blocks);
+  // What a write to at most `limit` blocks from `block` on, which is not dirty, finds there: as
+  // many replace written blocks, ...
+  struct Below {
+    uint64_t written = 0;
+    uint64_t unwritten = 0;  // ... or go into unwritten ones
+  };
+  Result<Below> look_below(uint64_t block, uint64_t limit);
   RewriteAction choose_rewrite(uint64_t block, bool whole) FS_REQUIRES(mutex_);
   // Until the version of the page that is in flight has landed.
   Status wait_for_landing(uint64_t block, const OwnedBlocks& owned);
@@ -148,7 +161,7 @@ class FileImpl final : public FileData {
   // --- past the cache (file_direct.cc)
   Result<std::vector<OrderedIo*>> make_parts(const std::shared_ptr<DirectWrite>& direct,
                                              const BufferSlice& payload, const OwnedBlocks& owned);
-  Result<SpaceReservation> promise_direct(const DirectWrite& direct, const OwnedBlocks& owned);
+  Result<Promise> promise_direct(const DirectWrite& direct, const OwnedBlocks& owned);
   Result<std::vector<BufferSlice>> direct_pages(const DirectWrite& direct,
                                                 const BufferSlice& payload);
   Result<BufferSlice> merged_page(const PageWrite& job, uint64_t block);
@@ -165,6 +178,7 @@ class FileImpl final : public FileData {
   OrderedIo& enter(std::unique_ptr<OrderedIo> io) FS_REQUIRES(mutex_);
   void start(OrderedIo* io);
   Status prepare(OrderedIo& io, OrderedIo*& rest);
+  Status place(OrderedIo& io, const ExtentMap::Cost& cost, OrderedIo*& rest);
   OrderedIo& split(OrderedIo& io, uint64_t blocks);
   void guard(OrderedIo& io);
   void submit_io(OrderedIo& io, uint64_t skip_blocks);
@@ -210,13 +224,36 @@ class FileImpl final : public FileData {
   Status free_chain(uint64_t start_block, const std::function<Status(Transaction&)>& last);
   Status cancel_from(uint64_t first_block);
   void remove_pages(uint64_t first_block, uint64_t end_block) FS_REQUIRES(mutex_);
+  void release_promise(uint64_t block) FS_REQUIRES(mutex_);
 
   // --- holes (file_punch.cc). All under a truncate ticket.
-  Status clear_range(uint64_t offset, uint64_t end, Timestamp now, const OwnedBlocks& owned);
+  enum class Clearing : uint8_t { free, keep };  // what becomes of the space of whole blocks
+  Status clear(Clearing clearing, uint64_t offset, uint64_t length, bool keep_size, Timestamp now);
+  Status clear_range(Clearing clearing, uint64_t offset, uint64_t end, Timestamp now,
+                     const OwnedBlocks& owned);
+  Status clear_edges(uint64_t offset, uint64_t end, uint64_t size, const OwnedBlocks& owned);
   Status clear_edge(uint64_t offset, uint64_t end, const OwnedBlocks& owned);
   Result<bool> is_hole(uint64_t block);
-  Status unmap(uint64_t first_block, uint64_t end_block, const OwnedBlocks& owned);
+  Status clear_blocks(Clearing clearing, uint64_t first_block, uint64_t end_block,
+                      const OwnedBlocks& owned);
   Result<uint64_t> unmap_link(uint64_t first_block, uint64_t end_block);
+  Result<uint64_t> unwrite_link(uint64_t first_block, uint64_t end_block);
+  Result<SpaceReservation> reserve_unwritten(uint64_t blocks);
+  struct Cleared {
+    uint64_t end_block = 0;
+    int64_t block_delta = 0;
+    std::vector<Lba> healed{};
+  };
+  using Clear = std::function<Result<Cleared>(Transaction&)>;
+  Result<uint64_t> clear_link(uint64_t first_block, const Clear& clear_extents);
+
+  // --- preallocation (file_allocate.cc). Under a truncate ticket as well.
+  void touch(Timestamp now);
+  Status fill_holes(uint64_t first_block, uint64_t end_block, const OwnedBlocks& owned);
+  Result<uint64_t> fill_link(uint64_t block, uint64_t end_block, SpaceReservation& space);
+  Status map_unwritten(uint64_t first_block, BlockRange range);
+  Result<SpaceReservation> reserve_holes(uint64_t first_block, uint64_t end_block);
+  Result<Run> committed_run(uint64_t block, uint64_t end_block);
 
   // --- tuples (file_tags.cc)
   Status put_app_tag(uint16_t app_tag, Timestamp now);
@@ -236,6 +273,7 @@ class FileImpl final : public FileData {
   std::map<uint64_t, OrderedIo*> held_ FS_GUARDED_BY(mutex_);  // completed, above a block of tail_
   IntervalSet tail_ FS_GUARDED_BY(mutex_);
   SpaceReservation promised_ FS_GUARDED_BY(mutex_);
+  IntervalSet in_place_ FS_GUARDED_BY(mutex_);  // dirty without a promise
   uint64_t size_ FS_GUARDED_BY(mutex_) = 0;
   uint64_t disk_size_ FS_GUARDED_BY(mutex_) = 0;
   uint64_t stamp_ FS_GUARDED_BY(mutex_) = 0;            // of the last write

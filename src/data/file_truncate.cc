@@ -230,9 +230,18 @@ void FileImpl::remove_pages(uint64_t first_block, uint64_t end_block) {
     from = block + 1;
     Page* page = pages_.find(block);
     if (page->state == PageState::writeback) continue;  // removed when its I/O is over
-    if (page_is_dirty(page->state)) promised_.split(1).release();
+    if (page_is_dirty(page->state)) release_promise(block);
     page = transition(block, PageEvent::remove);
     if (page != nullptr) page->dirty_stamp = 0;
+  }
+}
+
+// Of a dirty page that will not be written.
+void FileImpl::release_promise(uint64_t block) {
+  if (in_place_.contains(block)) {
+    in_place_.erase(block, block + 1);
+  } else {
+    promised_.split(1).release();
   }
 }
 

@@ -155,13 +155,14 @@ Status FileImpl::write_pages(PageWrite& job) {
   while (block < job.end_block()) {
     const PageState state = pages_.state(block);
     const bool covers = job.covers(block, size_);
-    if (!page_is_dirty(state) && job.promise.blocks() == 0) {
+    if (job.needs_promise(block, state) && job.promise.blocks() == 0) {
       const uint64_t wanted = count_not_dirty(block, job.end_block());
       lock.unlock();
       auto promised = promise(block, wanted);
       lock.lock();
       if (!promised.ok()) return promised.error();
-      job.promise = std::move(promised).value();
+      job.promise = std::move(promised->space);
+      job.in_place_end = std::max(job.in_place_end, promised->in_place_end);
     } else if (state == PageState::reading && !covers) {
       pages_changed_.wait(mutex_);
     } else if (state == PageState::absent && !covers) {
@@ -191,21 +192,23 @@ uint64_t FileImpl::count_not_dirty(uint64_t block, uint64_t end_block) {
 }
 
 // As much as there is: a write may end short. What replaces written blocks still fits when nothing
-// else does.
-Result<SpaceReservation> FileImpl::promise(uint64_t block, uint64_t blocks) {
+// else does, and what goes into unwritten ones has its space.
+Result<FileImpl::Promise> FileImpl::promise(uint64_t block, uint64_t blocks) {
   while (true) {
     auto reserved = store_.reserve_space(blocks, SpaceUse::growth);
-    if (reserved.ok() || reserved.error().code() != ErrorCode::no_space) return reserved;
-    const uint64_t replaced = FS_TRY(count_replaced(block, blocks));
-    if (replaced > 0) return promise_overwrite(replaced);
-    if (blocks == 1) return reserved;
+    if (reserved.ok()) return Promise{.space = std::move(reserved).value()};
+    if (reserved.error().code() != ErrorCode::no_space) return reserved.error();
+    const Below below = FS_TRY(look_below(block, blocks));
+    if (below.unwritten > 0) return Promise{.space = {}, .in_place_end = block + below.unwritten};
+    if (below.written > 0) return Promise{.space = FS_TRY(reserve_overwrite(below.written))};
+    if (blocks == 1) return reserved.error();
     blocks /= 2;
   }
 }
 
-// The transit reserve may be promised to dirty pages, ours too: once those are written back, what
-// they replaced is free. Bounded, because others may take what comes free.
-Result<SpaceReservation> FileImpl::promise_overwrite(uint64_t blocks) {
+// Of fewer blocks perhaps. The transit reserve may be promised to dirty pages, ours too: once those
+// are written back, what they replaced is free. Bounded, because others may take what comes free.
+Result<SpaceReservation> FileImpl::reserve_overwrite(uint64_t blocks) {
   for (int attempt = 0;; ++attempt) {
     auto reserved = store_.reserve_space(blocks, SpaceUse::overwrite);
     if (reserved.ok() || reserved.error().code() != ErrorCode::no_space) return reserved;
@@ -215,14 +218,19 @@ Result<SpaceReservation> FileImpl::promise_overwrite(uint64_t blocks) {
   }
 }
 
-Result<uint64_t> FileImpl::count_replaced(uint64_t block, uint64_t limit) {
+Result<FileImpl::Below> FileImpl::look_below(uint64_t block, uint64_t limit) {
+  uint64_t changing = block + limit;
   {
-    // In flight: mapped by the time the next version of the page is written back.
+    // In flight: mapped by the time the next version of the page is written back. Dirty: perhaps
+    // mapped by the time we come to it.
     MutexLock lock(mutex_);
-    if (page_in_flight(pages_.state(block))) return uint64_t{1};
+    if (page_in_flight(pages_.state(block))) return Below{.written = 1};
+    changing = std::min(changing, pages_.next(block, kUncommittedStates).value_or(changing));
   }
   const Run run = FS_TRY(extents_.run_at(block));
-  return run.kind == RunKind::written ? std::min(run.length_blocks, limit) : 0;
+  if (run.kind == RunKind::written) return Below{.written = std::min(run.length_blocks, limit)};
+  if (run.kind == RunKind::hole) return Below{};
+  return Below{.unwritten = std::min(run.end_block(), changing) - block};
 }
 
 RewriteAction FileImpl::choose_rewrite(uint64_t block, bool whole) {
@@ -292,7 +300,11 @@ void FileImpl::install(PageWrite& job, uint64_t block, RewriteAction action) {
   if (fresh) page->buffer = std::move(fresh);
   ++stamp_;
   if (page->dirty_stamp == 0) page->dirty_stamp = stamp_;
-  if (!page_is_dirty(before)) promised_.merge(job.promise.split(1));
+  if (job.needs_promise(block, before)) {
+    promised_.merge(job.promise.split(1));
+  } else if (!page_is_dirty(before)) {
+    in_place_.insert(block, block + 1);
+  }
 
   const uint64_t page_end = (block + 1) * kBlockSize;
   job.written_end = std::min(job.end, page_end);

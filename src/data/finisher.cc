@@ -119,7 +119,8 @@ Status FileImpl::commit(OrderedIo& io, Outcome& outcome) {
   }
 
   Transaction transaction;
-  const ExtentMap::Mapping mapping{io.extent.first_block(), io.range, io.tuples, io.checksums};
+  const ExtentMap::Mapping mapping{io.extent.first_block(), io.range, io.tuples, io.checksums,
+                                   io.in_place};
   const ExtentMap::Replacement replaced = FS_TRY(extents_.replace(transaction, mapping));
   const int64_t delta = replaced.block_delta;
   InodeAttributes attributes = inode_.attributes;
@@ -199,7 +200,7 @@ void FileImpl::disk_size_moved(uint64_t disk_size_bytes) {
 
 void FileImpl::fail(OrderedIo& io, Outcome& outcome) {
   io.extent.fail();
-  if (io.range.length_blocks != 0) store_.give_back(io.range);
+  if (io.range.length_blocks != 0 && !io.in_place) store_.give_back(io.range);
   bool quiet = context_.closed();
   {
     MutexLock lock(mutex_);

@@ -39,10 +39,11 @@ struct OrderedIo {
   std::string overwritten_by;
   bool redirtied = false;  // a page of it had been written again when it ended
 
-  SpaceReservation space;
+  SpaceReservation space;  // empty: its pages were written to because there are unwritten blocks
   JournalReservation journal;
   uint64_t journal_bytes = 0;
-  BlockRange range;  // length 0: nothing allocated
+  BlockRange range;       // length 0: nothing allocated
+  bool in_place = false;  // these are unwritten blocks of the file
   std::vector<Tuple> tuples;
   std::vector<uint32_t> checksums;
 

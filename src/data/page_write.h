@@ -20,7 +20,8 @@ struct FileImpl::PageWrite {
   bool extends = true;  // the size follows; else only an edge of the last page is zeroed
   OwnedBlocks owned;    // by more than a write ticket
   SpaceReservation promise;
-  uint64_t written_end = 0;  // up to here it is done
+  uint64_t in_place_end = 0;  // blocks below it are unwritten: no promise is needed
+  uint64_t written_end = 0;   // up to here it is done
 
   uint64_t first_block() const { return offset / kBlockSize; }
   uint64_t end_block() const { return blocks_for_bytes(end); }
@@ -29,6 +30,10 @@ struct FileImpl::PageWrite {
   }
   uint64_t to_in(uint64_t block) const {
     return std::min(end, (block + 1) * kBlockSize) - block * kBlockSize;
+  }
+  // What is in flight makes the block a written one.
+  bool needs_promise(uint64_t block, PageState state) const {
+    return !page_is_dirty(state) && (block >= in_place_end || page_in_flight(state));
   }
   bool has_whole(uint64_t block) const { return block >= whole_first && block < whole_end; }
   void copy_into(std::span<std::byte> page, uint64_t block) const {

@@ -67,11 +67,13 @@ FileImpl::Submitted FileImpl::submit_below_held(const OwnedBlocks& owned) {
 // End of the run of dirty pages that starts at `first`.
 uint64_t FileImpl::dirty_run(uint64_t first, uint64_t end, uint64_t stamp_limit) {
   end = std::min(end, first + kMaxOrderedBlocks);
+  const bool in_place = in_place_.contains(first);
   uint64_t block = first;
   for (; block < end; ++block) {
     const Page* page = pages_.find(block);
     if (page == nullptr || page->state != PageState::dirty) break;
     if (page->dirty_stamp > stamp_limit) break;
+    if (in_place_.contains(block) != in_place) break;  // all with promises, or all without
   }
   return block;
 }
@@ -92,7 +94,11 @@ OrderedIo* FileImpl::take_run(uint64_t first, uint64_t end, uint64_t stamp_limit
   io->sealed = true;
   io->size_at_seal = size_;
   io->submitted_ns = context_.now_ns();
-  io->space = promised_.split(length);
+  if (in_place_.contains(first)) {
+    in_place_.erase(first, run_end);
+  } else {
+    io->space = promised_.split(length);
+  }
   context_.count().ordered_created.fetch_add(1, std::memory_order_relaxed);
   return &enter(std::move(io));
 }
@@ -123,25 +129,39 @@ void FileImpl::start(OrderedIo* io) {
 
 // Blocks, journal space, guards. What does not fit into one piece becomes `rest`.
 Status FileImpl::prepare(OrderedIo& io, OrderedIo*& rest) {
+  const ExtentMap::Cost cost = FS_TRY(
+      cost_beside_changes(extents_, inode_, io.extent.first_block(), io.extent.length_blocks()));
+  FS_TRY(place(io, cost, rest));
+  io.journal_bytes = cost.bytes;
+  io.journal = FS_TRY(store_.reserve_journal(cost.bytes));
+  guard(io);
+  return {};
+}
+
+// Unwritten blocks are nobody else's as long as the ordered extent is there, and read as zeros
+// until its transaction. A promise that came with the pages is not needed then.
+Status FileImpl::place(OrderedIo& io, const ExtentMap::Cost& cost, OrderedIo*& rest) {
+  if (cost.unwritten.length_blocks != 0) {
+    io.range = cost.unwritten;
+    io.in_place = true;
+    SpaceReservation unused;
+    if (io.space.blocks() != 0) unused = io.space.split(cost.length_blocks);
+    if (cost.length_blocks < io.extent.length_blocks()) rest = &split(io, cost.length_blocks);
+    return {};
+  }
   Lba goal;
   {
     MutexLock lock(mutex_);
     goal = goal_;
   }
-  const ExtentMap::Cost cost =
-      FS_TRY(extents_.replacement_cost(io.extent.first_block(), io.extent.length_blocks()));
+  FS_ASSERT(io.space.blocks() == io.extent.length_blocks());
   io.range = FS_TRY(store_.allocate(io.space, cost.length_blocks, goal));
   FS_ASSERT(io.range.length_blocks <= cost.length_blocks);
   if (io.range.length_blocks < io.extent.length_blocks()) {
     rest = &split(io, io.range.length_blocks);
   }
-  {
-    MutexLock lock(mutex_);
-    goal_ = io.range.end();
-  }
-  io.journal_bytes = cost.bytes;
-  io.journal = FS_TRY(store_.reserve_journal(cost.bytes));
-  guard(io);
+  MutexLock lock(mutex_);
+  goal_ = io.range.end();
   return {};
 }
 

@@ -107,6 +107,7 @@ Status validate_state(const DiskSuperblock& s) {
   if (s.journal_tail_block >= s.journal_length_blocks) return bad("journal tail");
   if (s.next_ino <= kRootIno.value || s.next_ino >= kMaxCounter) return bad("next inode number");
   if (s.free_blocks > end - first_free) return bad("free block count");
+  if (s.unwritten_blocks > end - first_free) return bad("unwritten block count");
   return {};
 }
 
@@ -236,6 +237,7 @@ std::string superblock_to_text(const DiskSuperblock& s) {
   line("next_ino", uint64_t{s.next_ino});
   line("free_blocks", uint64_t{s.free_blocks});
   line("mount_count", uint64_t{s.mount_count});
+  line("unwritten_blocks", uint64_t{s.unwritten_blocks});
   return text;
 }
 

@@ -36,6 +36,8 @@ Result<std::unique_ptr<FileSystem>> FileSystem::open(BlockDevice& device,
   store_options.logger = options.logger;
   store_options.read_only = options.read_only;
   store_options.health = parts.health.get();
+  store_options.discard = options.discard;
+  store_options.discard_delay_ns = options.discard_delay_ns;
   store_options.commit_interval_ns = options.commit_interval_ns - writeback_delay_ns(options);
   store_options.new_epoch = options.new_epoch;
   parts.device = &device;
@@ -172,6 +174,20 @@ Status FileSystemImpl::sync_all() {
   if (!synced.ok()) return synced;
   if (untold) return ErrorCode::writeback_failed;
   return settle_free_space();
+}
+
+Result<uint64_t> FileSystemImpl::trim(uint64_t offset_bytes, uint64_t length_bytes,
+                                      uint64_t least_bytes) {
+  FS_TRY(check_changeable());
+  if (device_ == nullptr || !device_->supports_discard()) return ErrorCode::not_supported;
+  const uint64_t blocks = store_->superblock().block_count;
+  const uint64_t first = blocks_for_bytes(std::min(offset_bytes, blocks * kBlockSize));
+  const uint64_t length = std::min(length_bytes / kBlockSize, blocks - std::min(blocks, first));
+  // What was removed before is free by now.
+  orphans_.drain();
+  FS_TRY(store_->sync(store_->last_sequence()));
+  const BlockRange range{Lba(first), length};
+  return FS_TRY(store_->discard_free(range, blocks_for_bytes(least_bytes))) * kBlockSize;
 }
 
 // Old tree nodes come free at a checkpoint only. After a mass deletion that can be most of the

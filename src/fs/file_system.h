@@ -46,10 +46,12 @@ struct FileSystemOptions {
   // What reached us is durable this long after, without being asked for: data too, for which the
   // writeback delay is cut to half of it if need be.
   uint64_t commit_interval_ns = 5 * kNsPerSecond;
-  uint64_t dirty_limit_bytes = 256ull << 20;         // writers wait for writeback beyond this
-  uint64_t clean_limit_bytes = 512ull << 20;         // clean pages kept with CacheMode::daemon
-  StablePolicy stable = StablePolicy::automatic;     // rewriting a page that is being written
-  bool guard = true;                                 // false: no guard tags, for measuring only
+  uint64_t dirty_limit_bytes = 256ull << 20;      // writers wait for writeback beyond this
+  uint64_t clean_limit_bytes = 512ull << 20;      // clean pages kept with CacheMode::daemon
+  StablePolicy stable = StablePolicy::automatic;  // rewriting a page that is being written
+  bool guard = true;                              // false: no guard tags, for measuring only
+  uint64_t discard_delay_ns = 2 * kNsPerSecond;
+  bool discard = false;                              // tell the device what has become free
   std::function<void(uint8_t epoch[16])> new_epoch;  // tests: a fixed journal epoch
 };
 
@@ -189,9 +191,14 @@ class FileSystem {
   // These bytes are zero from now on and take no space as far as they are whole blocks; blocks and
   // the end of the file may lie anywhere in the range. Short of space it may be done in part.
   virtual Status punch(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes) = 0;
-  // The same, and the file reaches to the end of the range unless `keep_size`.
+  // These bytes are zero from now on and have their space (see allocate). The file reaches to the
+  // end of the range unless `keep_size`.
   virtual Status zero(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes,
                       bool keep_size) = 0;
+  // Space for every block of the range, or no_space: contents stay, and writing there cannot fail
+  // for want of space. The file reaches to the end of the range unless `keep_size`.
+  virtual Status allocate(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes,
+                          bool keep_size) = 0;
   // close(2): tells once of losses since the open, or since they were last told to this handle.
   virtual Status flush(Ino ino, HandleId handle) = 0;
   // As flush, and never success while data of the file is lost. Also directories (handle 0).
@@ -210,6 +217,10 @@ class FileSystem {
   virtual Status clear_damage() = 0;
 
   virtual Status sync_all() = 0;  // syncfs: as fsync, for all files
+  // Tells the device which blocks of a part of it are free, as far as runs of them are that long.
+  // Returns how many bytes; not_supported when the device does not want to know.
+  virtual Result<uint64_t> trim(uint64_t offset_bytes, uint64_t length_bytes,
+                                uint64_t least_bytes) = 0;
   // From the next write on.
   virtual void set_stable_policy(StablePolicy policy) = 0;
   virtual const Health* health() const { return nullptr; }

@@ -77,6 +77,8 @@ class FileSystemImpl final : public FileSystem {
   Status punch(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes) override;
   Status zero(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes,
               bool keep_size) override;
+  Status allocate(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes,
+                  bool keep_size) override;
   Status flush(Ino ino, HandleId handle) override;
   Status fsync(Ino ino, HandleId handle, bool data_only) override;
   Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) override;
@@ -88,6 +90,8 @@ class FileSystemImpl final : public FileSystem {
   Status clear_damage() override;
 
   Status sync_all() override;
+  Result<uint64_t> trim(uint64_t offset_bytes, uint64_t length_bytes,
+                        uint64_t least_bytes) override;
   FsStatistics statistics() override;
   Statistics counters() override;
   std::vector<InFlight> in_flight(size_t limit) override { return data_->in_flight(limit); }
@@ -112,6 +116,10 @@ class FileSystemImpl final : public FileSystem {
   };
 
   Status check_running() const;
+  // For fallocate: changes a range of a regular file, once more when space of removed files comes
+  // free, durably on a synchronous handle.
+  Status change_range(Ino ino, HandleId handle, uint64_t length_bytes,
+                      const std::function<Status(FileData&)>& change);
   Status check_changeable() const;
   Timestamp now() const { return options_.clock->wall_time(); }
 

@@ -98,11 +98,27 @@ Result<uint64_t> FileSystemImpl::write_data(Inode& inode, uint64_t offset_bytes,
 
 Status FileSystemImpl::punch(Ino ino, HandleId handle, uint64_t offset_bytes,
                              uint64_t length_bytes) {
-  return zero(ino, handle, offset_bytes, length_bytes, /*keep_size=*/true);
+  return change_range(ino, handle, length_bytes, [&](FileData& data) {
+    return data.punch(offset_bytes, length_bytes, now());
+  });
 }
 
 Status FileSystemImpl::zero(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes,
                             bool keep_size) {
+  return change_range(ino, handle, length_bytes, [&](FileData& data) {
+    return data.zero(offset_bytes, length_bytes, keep_size, now());
+  });
+}
+
+Status FileSystemImpl::allocate(Ino ino, HandleId handle, uint64_t offset_bytes,
+                                uint64_t length_bytes, bool keep_size) {
+  return change_range(ino, handle, length_bytes, [&](FileData& data) {
+    return data.allocate(offset_bytes, length_bytes, keep_size, now());
+  });
+}
+
+Status FileSystemImpl::change_range(Ino ino, HandleId handle, uint64_t length_bytes,
+                                    const std::function<Status(FileData&)>& change) {
   FS_TRY(check_changeable());
   const FileUse file = FS_TRY(use_file(ino, handle));
   Inode& inode = file.inode();
@@ -111,13 +127,12 @@ Status FileSystemImpl::zero(Ino ino, HandleId handle, uint64_t offset_bytes, uin
   if (length_bytes == 0) return ErrorCode::invalid_argument;
   inode.data_used = true;
   FileData& data = inodes_.data_of(inode);
-  Status zeroed = data.zero(offset_bytes, length_bytes, keep_size, now());
-  const bool full = !zeroed.ok() && zeroed.error().code() == ErrorCode::no_space;
-  if (full && orphans_.drain()) {
-    zeroed = data.zero(offset_bytes, length_bytes, keep_size, now());
-  }
+  Status changed = change(data);
+  const bool full = !changed.ok() && changed.error().code() == ErrorCode::no_space;
+  // Space of removed files that is still being freed counts as free.
+  if (full && orphans_.drain()) changed = change(data);
   flusher_.mark(inode);
-  FS_TRY(std::move(zeroed));
+  FS_TRY(std::move(changed));
   // The kernel sends no fsync of its own after this.
   const bool synchronous = file.open && (file.open->flags.sync || file.open->flags.data_sync);
   if (!synchronous) return {};

@@ -25,7 +25,8 @@ void add_device(const DeviceCounters& device, Statistics& out) {
   out.emplace_back("device.errors", device.errors);
 }
 
-void add_store(const StoreCounters& store, const StoreGauges& gauges, Statistics& out) {
+void add_store(const StoreCounters& store, const StoreGauges& gauges, const SpaceUsage& usage,
+               Statistics& out) {
   out.emplace_back("journal.transactions", store.transactions);
   out.emplace_back("journal.batches", store.journal_batches);
   out.emplace_back("journal.blocks", store.journal_blocks);
@@ -44,6 +45,11 @@ void add_store(const StoreCounters& store, const StoreGauges& gauges, Statistics
   out.emplace_back("space.waits", store.space_waits);
   out.emplace_back("space.reserved_blocks", gauges.blocks_reserved);
   out.emplace_back("space.pending_free_blocks", gauges.blocks_pending_free);
+  out.emplace_back("space.unwritten_blocks", usage.unwritten_blocks);
+  out.emplace_back("discard.requests", store.discard_requests);
+  out.emplace_back("discard.blocks", store.discarded_blocks);
+  out.emplace_back("discard.errors", store.discard_errors);
+  out.emplace_back("discard.waiting_blocks", gauges.blocks_to_discard);
 }
 
 void add_data(const DataCounters& data, const DataGauges& gauges, Statistics& out) {
@@ -126,7 +132,7 @@ FsStatistics FileSystemImpl::statistics() {
 Statistics FileSystemImpl::counters() {
   Statistics out;
   if (device_ != nullptr) add_device(device_->counters(), out);
-  add_store(store_->counters(), store_->gauges(), out);
+  add_store(store_->counters(), store_->gauges(), store_->space_usage(), out);
   add_data(data_->counters(), data_->gauges(), out);
   add_stable(data_->stable(), out);
   out.emplace_back("fs.state", static_cast<uint64_t>(health_->state()));

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Talking to the running daemon: extended attributes, those of virtual_attributes.h and the control
 // attributes of the root directory (see stablefs/control.h), and the shutdown ioctl.
+#include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
@@ -121,16 +123,29 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* v
   }
 }
 
+// FITRIM, as fstrim(8) and `stablefs trim` ask for it.
+void trim(fuse_req_t req, const void* in, size_t in_size) {
+  fstrim_range range{};
+  if (in_size < sizeof range) return reply_error(req, ErrorCode::invalid_argument);
+  std::memcpy(&range, in, sizeof range);
+  const Result<uint64_t> trimmed = Adapter::of(req).fs().trim(range.start, range.len, range.minlen);
+  if (!trimmed.ok()) return reply_error(req, trimmed.error());
+  range.len = *trimmed;
+  fuse_reply_ioctl(req, 0, &range, sizeof range);
+}
+
 void op_ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*, unsigned,
-              const void*, size_t, size_t) {
-  if (command != kIoctlShutdown) {
+              const void* in, size_t in_size, size_t) {
+  if (command != kIoctlShutdown && command != FITRIM) {
     fuse_reply_err(req, ENOTTY);
     return;
   }
-  if (fuse_req_ctx(req)->uid != 0) {
+  const bool allowed = command == FITRIM ? is_manager(req) : fuse_req_ctx(req)->uid == 0;
+  if (!allowed) {
     fuse_reply_err(req, EPERM);
     return;
   }
+  if (command == FITRIM) return trim(req, in, in_size);
   Adapter::of(req).fs().stop();
   fuse_reply_ioctl(req, 0, nullptr, 0);
 }

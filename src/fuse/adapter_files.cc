@@ -190,10 +190,13 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char*, size_t size, off_t of
   fuse_reply_write(req, *written);
 }
 
-// Reserving space and moving what lies behind are not there.
+// Moving what lies behind is not there.
 Status allocate(FileSystem& fs, Ino ino, HandleId handle, int mode, uint64_t offset,
                 uint64_t length) {
   switch (mode) {
+    case 0:
+    case FALLOC_FL_KEEP_SIZE:
+      return fs.allocate(ino, handle, offset, length, mode != 0);
     case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
       return fs.punch(ino, handle, offset, length);
     case FALLOC_FL_ZERO_RANGE:

@@ -111,6 +111,7 @@ Result<std::optional<StoreImpl::Frozen>> StoreImpl::freeze() {
   frozen.bitmaps = space_.freeze();
   frozen.free_blocks = space_.frozen_free_blocks();
   frozen.next_ino = next_ino_;
+  frozen.unwritten_blocks = unwritten_blocks_;
 
   MutexLock journal_lock(journal_mutex_);
   frozen.sequence = last_sequence();
@@ -203,6 +204,7 @@ void StoreImpl::compose_superblock(const Frozen& frozen, uint32_t table_slot,
   latest_.journal_chain = frozen.last_batch->checksum;
   latest_.flushed_sequence = frozen.sequence.value;
   latest_.next_ino = frozen.next_ino;
+  latest_.unwritten_blocks = frozen.unwritten_blocks;
   latest_.free_blocks = frozen.free_blocks;
   latest_.clean = clean ? 1 : 0;
   seal_superblock(latest_);

@@ -129,9 +129,11 @@ Status StoreImpl::apply_operations(const std::vector<JournalOperation>& operatio
     const BlockRange& range = operation.range;
     switch (operation.op) {
       case JournalOp::put:
+        count_unwritten(operation);
         tree_.put(operation.key, operation.value);
         break;
       case JournalOp::erase:
+        count_unwritten(operation);
         if (!tree_.erase(operation.key)) {
           return Error(ErrorCode::item_invalid,
                        "erased but missing: " + key_to_text(operation.key));
@@ -162,6 +164,22 @@ Status StoreImpl::apply_operations(const std::vector<JournalOperation>& operatio
     }
   }
   return {};
+}
+
+void StoreImpl::count_unwritten(const JournalOperation& operation) {
+  if (operation.key.kind != static_cast<uint8_t>(ItemKind::extent)) return;
+  const auto unwritten = [](std::span<const std::byte> value) -> uint64_t {
+    DiskExtent extent;
+    if (value.size() < sizeof extent) return 0;
+    std::memcpy(&extent, value.data(), sizeof extent);
+    return (extent.flags & kExtentUnwritten) != 0 ? uint64_t{extent.length_blocks} : 0;
+  };
+  std::optional<std::vector<std::byte>> before;
+  const NodeRef missing = tree_.get(operation.key, before);
+  FS_ASSERT(!missing);
+  // Of a damaged count nothing more is said here: the checker does.
+  if (before) unwritten_blocks_ -= std::min(unwritten_blocks_, unwritten(*before));
+  if (operation.op == JournalOp::put) unwritten_blocks_ += unwritten(operation.value);
 }
 
 // --- journal space

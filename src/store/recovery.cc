@@ -76,6 +76,7 @@ Status StoreImpl::begin_new_history() {
   FS_TRY(run_checkpoint(false));
   if (options_.background) {
     background_thread_ = Thread("stablefs-commit", [this] { background(); });
+    if (discards()) discard_thread_ = Thread("discard", [this] { discard_thread(); });
   }
   return {};
 }
@@ -98,6 +99,7 @@ Status StoreImpl::load_space_table() {
   }
   MutexLock lock(space_mutex_);
   space_.load_table(std::move(table));
+  unwritten_blocks_ = superblock_.unwritten_blocks;
   return {};
 }
 

@@ -11,6 +11,7 @@ namespace stablefs {
 namespace {
 
 // Data blocks are charged a sixteenth more: extents and tuples they will need in the tree.
+// Unwritten ones, too, as long as they are: writing into them must never fail for space.
 constexpr uint64_t kMetadataShare = 16;
 constexpr uint64_t kGrowthBlocks = 8;  // a transaction that grows may split this many nodes
 constexpr int kReclaimTries = 3;
@@ -39,8 +40,12 @@ uint64_t StoreImpl::transit_reserve_blocks() const {
 
 uint64_t StoreImpl::available_locked(SpaceUse use) const {
   uint64_t promised = charge(reserved_blocks_) + dirty_nodes() * copies_ + node_reserve_blocks();
-  if (use == SpaceUse::growth) promised += transit_reserve_blocks();
-  return space_.available() > promised ? space_.available() - promised : 0;
+  // What is replaced comes back: it may borrow from these.
+  if (use == SpaceUse::growth) {
+    promised += transit_reserve_blocks() + unwritten_blocks_ / kMetadataShare;
+  }
+  const uint64_t available = space_.available() + discarding_blocks_;
+  return available > promised ? available - promised : 0;
 }
 
 Status StoreImpl::reclaim() {
@@ -95,6 +100,7 @@ Result<BlockRange> StoreImpl::allocate(SpaceReservation& reservation, uint64_t w
     std::optional<uint32_t> load;
     {
       MutexLock lock(space_mutex_);
+      wait_for_discards(want);
       if (space_.loaded_available() < 2 * want) load = space_.group_worth_loading(goal);
       if (!load) {
         if (auto range = space_.allocate(want, goal)) {
@@ -131,7 +137,8 @@ SpaceUsage StoreImpl::space_usage() {
                           transit_reserve_blocks();
   const uint64_t held = in_flight_blocks_ + node_reserve_blocks() + transit_reserve_blocks();
   usage.free_blocks = space_.uncommitted() > held ? space_.uncommitted() - held : 0;
-  const uint64_t promised = charge(reserved_blocks_) + nodes;
+  const uint64_t promised = charge(reserved_blocks_) + unwritten_blocks_ / kMetadataShare + nodes;
+  usage.unwritten_blocks = unwritten_blocks_;
   usage.available_blocks = usage.free_blocks > promised ? usage.free_blocks - promised : 0;
   return usage;
 }
@@ -179,6 +186,7 @@ void StoreImpl::release_unpinned() {
   const uint64_t oldest = pins_.empty() ? pin_epoch_ : pins_.begin()->first;
   while (!unpinned_wait_.empty() && unpinned_wait_.front().first < oldest) {
     space_.release_freed(unpinned_wait_.front().second);
+    note_free(unpinned_wait_.front().second);
     unpinned_wait_.pop_front();
   }
 }

@@ -100,31 +100,59 @@ bool SpaceMap::for_each_part(BlockRange range, Function function) {
   return true;
 }
 
+uint32_t SpaceMap::skip_used(const Group& group, uint32_t blocks, uint32_t at) {
+  while (at < blocks) {
+    const uint64_t used = ((*group.committed)[at / 64] | (*group.busy)[at / 64]) >> (at % 64);
+    if ((used & 1) == 0) break;
+    at += std::min<uint32_t>(std::countr_one(used), 64 - at % 64);
+  }
+  return at;
+}
+
+SpaceMap::Run SpaceMap::free_run(const Group& group, uint32_t blocks, uint32_t at, uint64_t want) {
+  const uint32_t start = at;
+  while (at < blocks && at - start < want) {
+    const uint64_t word = ((*group.committed)[at / 64] | (*group.busy)[at / 64]) >> (at % 64);
+    const uint32_t clear_bits = std::min<uint32_t>(std::countr_zero(word), 64 - at % 64);
+    if (clear_bits == 0) break;
+    at += clear_bits;
+  }
+  return {start, static_cast<uint32_t>(std::min<uint64_t>(std::min(at, blocks) - start, want))};
+}
+
 // First run of at least `want` free blocks at or behind `from`, else the longest there is.
 SpaceMap::Run SpaceMap::find_run(const Group& group, uint32_t blocks, uint32_t from,
                                  uint64_t want) const {
-  const BitmapBlock& committed = *group.committed;
-  const BitmapBlock& busy = *group.busy;
   Run best;
-  uint32_t at = from;
+  uint32_t at = skip_used(group, blocks, from);
   while (at < blocks) {
-    uint64_t used = (committed[at / 64] | busy[at / 64]) >> (at % 64);
-    if (used & 1) {
-      at += std::min<uint32_t>(std::countr_one(used), 64 - at % 64);
-      continue;
-    }
-    uint32_t start = at;
-    while (at < blocks && at - start < want) {
-      uint64_t word = (committed[at / 64] | busy[at / 64]) >> (at % 64);
-      uint32_t clear_bits = std::min<uint32_t>(std::countr_zero(word), 64 - at % 64);
-      if (clear_bits == 0) break;
-      at += clear_bits;
-    }
-    uint32_t length = static_cast<uint32_t>(std::min<uint64_t>(std::min(at, blocks) - start, want));
-    if (length > best.length) best = {start, length};
+    const Run run = free_run(group, blocks, at, want);
+    if (run.length > best.length) best = run;
     if (best.length == want) break;
+    at = skip_used(group, blocks, run.start + run.length);
   }
   return best;
+}
+
+std::optional<BlockRange> SpaceMap::take_free(BlockRange range, uint64_t least_blocks) {
+  const uint32_t g = group_of(range.start);
+  FS_ASSERT(loaded(g));
+  Group& group = groups_[g];
+  const uint64_t base = uint64_t{g} * kGroupBlocks;
+  const auto end =
+      static_cast<uint32_t>(std::min<uint64_t>(range.end().value - base, group_blocks(g)));
+  uint32_t at = skip_used(group, end, static_cast<uint32_t>(range.start.value - base));
+  while (at < end) {
+    const Run run = free_run(group, end, at, kGroupBlocks);
+    if (run.length >= least_blocks) {
+      const Lba cursor_before = cursor_;
+      take(g, run);
+      cursor_ = cursor_before;
+      return BlockRange{Lba(base + run.start), run.length};
+    }
+    at = skip_used(group, end, run.start + run.length);
+  }
+  return std::nullopt;
 }
 
 void SpaceMap::take(uint32_t group, Run run) {

@@ -44,6 +44,9 @@ class SpaceMap {
   // An unloaded group that has free blocks, near `goal`: loading it may help allocate().
   std::optional<uint32_t> group_worth_loading(Lba goal) const;
   void give_back(BlockRange range);  // busy, never committed
+  // The first run of free blocks in `range`, of at least `least_blocks`, is busy from now on; the
+  // group that the range begins in is loaded, and what lies in others is not looked at.
+  std::optional<BlockRange> take_free(BlockRange range, uint64_t least_blocks);
 
   // --- changes by transactions. False: the maps say otherwise (damage; nothing was changed).
   bool commit_allocation(BlockRange range, bool was_busy);
@@ -84,6 +87,9 @@ class SpaceMap {
     uint32_t start = 0, length = 0;
   };
   uint32_t group_blocks(uint32_t group) const;
+  // Of free blocks, from `at` on, `want` at most: length 0 when `at` is in use.
+  static Run free_run(const Group& group, uint32_t blocks, uint32_t at, uint64_t want);
+  static uint32_t skip_used(const Group& group, uint32_t blocks, uint32_t at);
   Run find_run(const Group& group, uint32_t blocks, uint32_t from, uint64_t want) const;
   void take(uint32_t group, Run run);
   template <class Function>

@@ -94,7 +94,12 @@ StoreImpl::StoreImpl(BlockDevice& device, const StoreOptions& options,
 
 StoreImpl::~StoreImpl() {
   stop(ErrorCode::shut_down);
+  join_threads();
+}
+
+void StoreImpl::join_threads() {
   if (background_thread_.joinable()) background_thread_.join();
+  if (discard_thread_.joinable()) discard_thread_.join();
 }
 
 Status StoreImpl::close() {
@@ -102,14 +107,16 @@ Status StoreImpl::close() {
   if (!options_.read_only) {
     status = sync(last_sequence());
     if (status.ok()) status = run_checkpoint(true);
+    if (status.ok() && discard_thread_.joinable()) discard_freed();
   }
   stop(ErrorCode::shut_down);
-  if (background_thread_.joinable()) background_thread_.join();
+  join_threads();
   return status;
 }
 
 void StoreImpl::stop(ErrorCode why) {
   health_.report(HealthEvent::stop, why);
+  stop_discards();
   MutexLock lock(journal_mutex_);
   stopping_ = true;
   journal_changed_.notify_all();
@@ -201,6 +208,7 @@ StoreGauges StoreImpl::gauges() {
     MutexLock lock(space_mutex_);
     gauges.blocks_reserved = reserved_blocks_;
     gauges.blocks_pending_free = space_.pending_free();
+    gauges.blocks_to_discard = freed_blocks_ + discarding_blocks_;
   }
   MutexLock lock(journal_mutex_);
   gauges.journal_used_blocks = ring_->used_blocks();

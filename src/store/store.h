@@ -46,18 +46,23 @@ struct StoreOptions {
   std::function<void(uint8_t epoch[16])> new_epoch;
   // Runs without background threads: the caller drives sync() and checkpoint() (unit tests, mkfs).
   bool background = true;
+  // Tells the device, a while after, which blocks have become free.
+  bool discard = false;
+  uint64_t discard_delay_ns = 2 * kNsPerSecond;
 };
 
 struct StoreCounters {
   std::atomic<uint64_t> transactions{0}, journal_batches{0}, journal_blocks{0}, journal_records{0},
       checkpoints{0}, checkpoint_nodes{0}, node_reads{0}, node_evictions{0}, replayed_batches{0},
-      replayed_records{0}, journal_waits{0}, space_waits{0};
+      replayed_records{0}, journal_waits{0}, space_waits{0}, discard_requests{0},
+      discarded_blocks{0}, discard_errors{0};
 };
 
 struct StoreGauges {
   uint64_t nodes_loaded, nodes_dirty;
   uint64_t node_blocks_replaced;  // of old nodes, free after the next checkpoint
   uint64_t journal_used_blocks, blocks_reserved, blocks_pending_free;
+  uint64_t blocks_to_discard;  // free, and the device will be told
 };
 
 struct SpaceUsage {
@@ -65,6 +70,7 @@ struct SpaceUsage {
   uint64_t overhead_blocks;   // fixed regions and the reserve kept for tree nodes
   uint64_t free_blocks;       // free or about to be, beyond the reserve
   uint64_t available_blocks;  // free_blocks less what is promised to dirty data
+  uint64_t unwritten_blocks;  // of extents without data: their share of metadata is promised too
 };
 
 struct Item {
@@ -180,6 +186,10 @@ class Store {
   virtual Result<BlockRange> allocate(SpaceReservation& reservation, uint64_t want, Lba goal) = 0;
   virtual void give_back(BlockRange range) = 0;  // allocated, never committed; its I/O is over
   virtual SpaceUsage space_usage() = 0;
+  // Tells the device that what is free inside `range` is free, as far as runs have at least
+  // `least_blocks`. Returns how many blocks that were; failures of the device are only counted.
+  // What is being discarded is not allocated meanwhile.
+  virtual Result<uint64_t> discard_free(BlockRange range, uint64_t least_blocks) = 0;
 
   // --- inode numbers: never reused
   virtual Ino new_ino() = 0;

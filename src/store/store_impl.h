@@ -44,6 +44,7 @@ class StoreImpl final : public Store {
   Result<BlockRange> allocate(SpaceReservation& reservation, uint64_t want, Lba goal) override;
   void give_back(BlockRange range) override;
   SpaceUsage space_usage() override;
+  Result<uint64_t> discard_free(BlockRange range, uint64_t least_blocks) override;
   Ino new_ino() override { return Ino(next_ino_.fetch_add(1)); }
   const DiskSuperblock& superblock() const override { return superblock_; }
   Interval interval() const override { return interval_of(superblock_); }
@@ -67,6 +68,7 @@ class StoreImpl final : public Store {
     uint64_t tail_position = 0;
     uint64_t free_blocks = 0;
     uint64_t next_ino = 0;
+    uint64_t unwritten_blocks = 0;
   };
 
   void release_space(uint64_t blocks) override;
@@ -94,6 +96,8 @@ class StoreImpl final : public Store {
   Status load(const Missing& missing, NodeRef& failed);
   Status apply_operations(const std::vector<JournalOperation>& operations, Sequence sequence,
                           bool replay) FS_REQUIRES(tree_mutex_);
+  // Before `operation` on the tree: keeps the number of unwritten blocks right.
+  void count_unwritten(const JournalOperation& operation) FS_REQUIRES(tree_mutex_, space_mutex_);
   Status lead_commit() FS_REQUIRES(journal_mutex_);  // drops the lock during I/O
   Status write_batch(JournalBatch& batch, uint32_t previous_checksum, Sequence flushed);
   Status write_ring(uint64_t position_blocks, std::span<const std::byte> bytes, bool fua);
@@ -108,6 +112,16 @@ class StoreImpl final : public Store {
   void note_batch_durable(Sequence sequence);
   void note_nodes_replaced(const std::vector<Lba>& nodes);
   void release_unpinned() FS_REQUIRES(space_mutex_);
+
+  // discard.cc
+  bool discards() const { return options_.discard && device_.supports_discard(); }
+  void note_free(BlockRange range) FS_REQUIRES(space_mutex_);
+  void discard_thread();
+  void discard_freed();  // all of them
+  std::optional<BlockRange> hold_free(BlockRange& range, uint64_t least_blocks);
+  Status discard_held(BlockRange range);
+  void wait_for_discards(uint64_t want) FS_REQUIRES(space_mutex_);
+  void stop_discards();
 
   // checkpoint.cc
   Status run_checkpoint(bool clean);
@@ -151,6 +165,7 @@ class StoreImpl final : public Store {
   Status flush_device();
   Status check_writable() const;
   void background();
+  void join_threads();
   // An atomic count: no lock needed.
   uint64_t dirty_nodes() const FS_NO_THREAD_SAFETY_ANALYSIS { return tree_.dirty_nodes(); }
 
@@ -174,6 +189,7 @@ class StoreImpl final : public Store {
   SpaceMap space_ FS_GUARDED_BY(space_mutex_);
   uint64_t reserved_blocks_ FS_GUARDED_BY(space_mutex_) = 0;
   uint64_t in_flight_blocks_ FS_GUARDED_BY(space_mutex_) = 0;
+  uint64_t unwritten_blocks_ FS_GUARDED_BY(space_mutex_) = 0;  // of all extents in the tree
   struct PendingFree {
     Sequence sequence;
     BlockRange range;
@@ -183,6 +199,17 @@ class StoreImpl final : public Store {
   std::map<uint64_t, uint64_t> pins_ FS_GUARDED_BY(space_mutex_);  // epoch -> holders
   uint64_t pin_epoch_ FS_GUARDED_BY(space_mutex_) = 1;
   std::deque<std::pair<uint64_t, BlockRange>> unpinned_wait_ FS_GUARDED_BY(space_mutex_);
+
+  // Blocks that became free and were not discarded yet, as long as nobody allocates them.
+  std::vector<BlockRange> freed_ FS_GUARDED_BY(space_mutex_);
+  uint64_t freed_since_ns_ FS_GUARDED_BY(space_mutex_) = 0;
+  uint64_t freed_blocks_ FS_GUARDED_BY(space_mutex_) = 0;
+  // Free blocks that are busy while the device discards them.
+  uint64_t discarding_blocks_ FS_GUARDED_BY(space_mutex_) = 0;
+  uint32_t waiting_for_discards_ FS_GUARDED_BY(space_mutex_) = 0;
+  bool stop_discards_ FS_GUARDED_BY(space_mutex_) = false;
+  CondVar discard_work_;
+  CondVar discard_done_;
 
   Mutex journal_mutex_{LockRank::journal, "journal"};
   CondVar journal_changed_;  // batch written, tail moved, failure, stop
@@ -202,6 +229,7 @@ class StoreImpl final : public Store {
   uint8_t epoch_[16] = {};
 
   Thread background_thread_;
+  Thread discard_thread_;
 };
 
 }  // namespace stablefs

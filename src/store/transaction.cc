@@ -33,6 +33,7 @@ void Transaction::data_checksums(BlockRange range, std::span<const uint32_t> che
   FS_ASSERT(checksums.size() == range.length_blocks);
   append_data_checksums(body_, range, checksums);
   ++op_count_;
+  maps_data_ = true;  // perhaps into blocks that an earlier transaction has allocated
 }
 
 }  // namespace stablefs

@@ -48,6 +48,7 @@ Result<DaemonInfo> read_info(const std::string& directory) {
   const auto parsed = nlohmann::json::parse(info.json, nullptr, false);
   if (!parsed.is_object()) return Error(ErrorCode::invalid_argument, directory + ": odd answer");
   info.pid = parsed.value("pid", 0);
+  info.size_bytes = parsed.value("size_bytes", uint64_t{0});
   info.read_only = parsed.value("read_only", false);
   return info;
 }

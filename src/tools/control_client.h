@@ -13,6 +13,7 @@ namespace stablefs {
 struct DaemonInfo {
   pid_t pid = 0;
   bool read_only = false;
+  uint64_t size_bytes = 0;
   std::string json;
 };
 

@@ -31,6 +31,7 @@ constexpr Program kPrograms[] = {
     {"crashtest", crashtest_main, "try what a crash may have left of a recorded filesystem"},
     {"stats", stats_main, "print the counters of a mounted filesystem"},
     {"abort", abort_main, "fail everything that waits for a device that does not answer"},
+    {"trim", trim_main, "tell the device which blocks are free"},
     {"tune", tune_main, "change how a mounted filesystem works"},
     {"info", info_main, "print what a filesystem is and how it is mounted"},
     {"damage", damage_main, "list files with blocks that cannot be had"},

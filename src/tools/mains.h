@@ -15,6 +15,7 @@ int mount_main(int argc, char** argv);
 int stats_main(int argc, char** argv);
 int tags_main(int argc, char** argv);
 int abort_main(int argc, char** argv);
+int trim_main(int argc, char** argv);
 int tune_main(int argc, char** argv);
 int umount_main(int argc, char** argv);
 

@@ -147,6 +147,12 @@ Status set_guard(std::string_view word, std::string_view value, FileSystemOption
   return {};
 }
 
+Status set_discard(std::string_view word, std::string_view value, FileSystemOptions& options) {
+  if (value != "async" && value != "off") return bad_option(word, "async or off is wanted");
+  options.discard = value == "async";
+  return {};
+}
+
 Status set_verify_dma(std::string_view word, std::string_view value, MountOptions& options) {
   if (value.starts_with("1/")) value.remove_prefix(2);
   const Result<uint64_t> one_in = parse_number(value);
@@ -168,6 +174,10 @@ Status apply_own(std::string_view word, MountOptions& options) {
   if (name == "errors") return set_errors(word, value, filesystem);
   if (name == "commit") return set_commit(word, value, filesystem);
   if (name == "stable") return set_stable(word, value, filesystem);
+  if (name == "discard") {
+    return set_discard(word, equals == word.size() ? "async" : value, filesystem);
+  }
+  if (name == "nodiscard") return set_discard(word, "off", filesystem);
   if (name == "guard") return set_guard(word, value, filesystem);
   if (name == "verify_dma") return set_verify_dma(word, value, options);
   if (name == "writeback_delay") {
@@ -221,6 +231,7 @@ Status check_unsafe(const MountOptions& options) {
 Result<MountOptions> parse_mount_options(std::string_view words) {
   MountOptions options;
   if (!words.empty()) options.text = words;
+  options.filesystem.discard = true;
   while (!words.empty()) {
     const size_t end = std::min(words.find(','), words.size());
     const std::string_view word = words.substr(0, end);

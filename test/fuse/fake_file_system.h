@@ -66,6 +66,10 @@ class FakeFileSystem final : public FileSystem {
   Status zero(Ino, HandleId, uint64_t, uint64_t, bool) override { return ErrorCode::not_supported; }
   void abort() override {}
   std::vector<InFlight> in_flight(size_t) override { return {}; }
+  Status allocate(Ino, HandleId, uint64_t, uint64_t, bool) override {
+    return ErrorCode::not_supported;
+  }
+  Result<uint64_t> trim(uint64_t, uint64_t, uint64_t) override { return ErrorCode::not_supported; }
   Status flush(Ino ino, HandleId handle) override;
   Status fsync(Ino ino, HandleId handle, bool data_only) override;
   Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) override;

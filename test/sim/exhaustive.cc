@@ -46,14 +46,16 @@ Letter truncate(const char* name, const char* path, uint64_t size) {
   return {name, {.kind = EventKind::truncate, .path = path, .size = size}};
 }
 
-Letter zero(const char* name, const char* path, uint64_t offset, uint64_t length, bool keep_size) {
-  const Event event{.kind = EventKind::zero,
-                    .path = path,
-                    .offset = offset,
-                    .size = length,
-                    .keep_size = keep_size};
+Letter range(const char* name, Event event, uint64_t offset, uint64_t length) {
+  event.path = kFile;
+  event.offset = offset;
+  event.size = length;
   return {name, event};
 }
+const Event kPunch{.kind = EventKind::zero, .keep_size = true, .punches = true};
+const Event kZero{.kind = EventKind::zero};
+const Event kAllocate{.kind = EventKind::allocate};
+const Event kAllocateKeepSize{.kind = EventKind::allocate, .keep_size = true};
 
 const std::vector<Letter>& alphabet() {
   static const std::vector<Letter> letters = {
@@ -65,9 +67,12 @@ const std::vector<Letter>& alphabet() {
       write("write beyond the end", kFile, 2 * kBlockSize + 7, 100),
       append("append a byte", kFile, 1),
       append("append blocks", kFile, 2 * kBlockSize),
-      zero("punch the first block", kFile, 0, kBlockSize, true),
-      zero("punch from the middle on", kFile, 100, 2 * kBlockSize, true),
-      zero("zero across the end", kFile, 4900, 5000, false),
+      range("punch the first block", kPunch, 0, kBlockSize),
+      range("punch from the middle on", kPunch, 100, 2 * kBlockSize),
+      range("zero across the end", kZero, 4900, 5000),
+      range("zero the first block", kZero, 0, kBlockSize),
+      range("allocate behind the end", kAllocateKeepSize, 100, 3 * kBlockSize),
+      range("allocate and grow", kAllocate, 5000, 2 * kBlockSize),
       truncate("truncate down", kFile, 4500),
       truncate("truncate to a block", kFile, kBlockSize),
       truncate("truncate to nothing", kFile, 0),

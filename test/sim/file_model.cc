@@ -56,9 +56,13 @@ void FileModel::zero(uint64_t event, uint64_t offset, uint64_t length, bool keep
   const uint64_t end = offset + length;
   const uint64_t last = std::min(end, size_);
   if (offset < last) change(event, offset, std::string(last - offset, '\0'));
-  if (keep_size || end <= size_) return;
+  if (!keep_size) grow(end);
+}
+
+void FileModel::grow(uint64_t size) {
+  if (size <= size_) return;
   sizes_.insert(size_);
-  size_ = end;
+  size_ = size;
 }
 
 void FileModel::truncate(uint64_t size) {

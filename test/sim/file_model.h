@@ -23,6 +23,8 @@ class FileModel {
   void write(uint64_t event, uint64_t offset, const std::string& bytes);
   // A range that became zero; what grows it is no data that has to arrive.
   void zero(uint64_t event, uint64_t offset, uint64_t length, bool keep_size);
+  // To at least `size`, by something that has no data: it need not have happened after a crash.
+  void grow(uint64_t size);
   void truncate(uint64_t size);  // a metadata operation that has happened
   void sync();                   // everything so far is durable
 

@@ -93,7 +93,13 @@ Status Operator::execute(Event& event, const OpenFile* file) {
       return write(event, file);
     case EventKind::zero: {
       const Walk walk(fs_, event.path);
-      return fs_.zero(FS_TRY(walk.ino()), 0, event.offset, event.size, event.keep_size);
+      const Ino ino = FS_TRY(walk.ino());
+      if (event.punches) return fs_.punch(ino, 0, event.offset, event.size);
+      return fs_.zero(ino, 0, event.offset, event.size, event.keep_size);
+    }
+    case EventKind::allocate: {
+      const Walk walk(fs_, event.path);
+      return fs_.allocate(FS_TRY(walk.ino()), 0, event.offset, event.size, event.keep_size);
     }
     case EventKind::fsync: {
       if (file != nullptr) return fs_.fsync(file->ino, file->handle, event.data_only);

@@ -164,6 +164,9 @@ std::optional<std::string> History::judge_file(uint64_t thread, const Limits& li
     if (mine && event.kind == EventKind::zero) {
       file.zero(n, event.offset, event.size, event.keep_size);
     }
+    if (mine && event.kind == EventKind::allocate && !event.keep_size) {
+      file.grow(event.offset + event.size);
+    }
     if (mine && event.kind == EventKind::truncate) file.truncate(event.size);
     const bool synced = event.kind == EventKind::fsync && n < limits.floor[thread];
     if (mine && synced) file.sync();

@@ -53,6 +53,8 @@ struct Setup {
     constexpr StablePolicy kPolicies[] = {StablePolicy::automatic, StablePolicy::copy,
                                           StablePolicy::wait};
     options.stable = kPolicies[(threads + phases + steps) % std::size(kPolicies)];
+    options.discard = (threads + steps) % 2 == 0;
+    options.discard_delay_ns = 3 * kNsPerMs;
     options.atime = prng.chance(3) ? AtimePolicy::strictatime : AtimePolicy::noatime;
   }
 };

@@ -12,9 +12,9 @@
 namespace stablefs::sim {
 
 const char* to_string(EventKind kind) {
-  constexpr const char* kNames[] = {"create", "mkdir",  "symlink",  "link",   "unlink",
-                                    "rmdir",  "rename", "exchange", "chmod",  "truncate",
-                                    "write",  "zero",   "fsync",    "syncfs", "nothing"};
+  constexpr const char* kNames[] = {
+      "create", "mkdir",    "symlink", "link", "unlink",   "rmdir", "rename", "exchange",
+      "chmod",  "truncate", "write",   "zero", "allocate", "fsync", "syncfs", "nothing"};
   static_assert(std::size(kNames) == static_cast<size_t>(EventKind::nothing) + 1);
   return kNames[static_cast<size_t>(kind)];
 }
@@ -29,7 +29,8 @@ std::string Event::text() const {
                   to_string(kind), path);
   if (!new_path.empty()) text += " -> " + new_path;
   if (kind == EventKind::write) text += fmt::format(" offset {} length {}", offset, bytes.size());
-  if (kind == EventKind::zero) {
+  if (punches) text += " (punch)";
+  if (kind == EventKind::zero || kind == EventKind::allocate) {
     text += fmt::format(" offset {} length {}{}", offset, size, keep_size ? " keep size" : "");
   }
   if (kind == EventKind::truncate) text += fmt::format(" to {}", size);
@@ -137,6 +138,12 @@ void Tree::apply(const Event& event) {
         std::fill(content.begin() + static_cast<ptrdiff_t>(event.offset),
                   content.begin() + static_cast<ptrdiff_t>(last), '\0');
       }
+      break;
+    }
+    case EventKind::allocate: {
+      std::string& content = nodes[event.node].content;
+      const uint64_t end = event.offset + event.size;
+      if (!event.keep_size && content.size() < end) content.resize(end);
       break;
     }
     case EventKind::fsync:

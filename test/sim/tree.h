@@ -33,10 +33,11 @@ enum class EventKind : uint8_t {
   set_mode,
   truncate,
   write,
-  zero,    // or punch: a range that is zero from now on
-  fsync,   // of one file
-  syncfs,  // also the end of an unmount
-  nothing  // changes nothing: failed, or only read
+  zero,      // or punch: a range that is zero from now on
+  allocate,  // a range that has its space
+  fsync,     // of one file
+  syncfs,    // also the end of an unmount
+  nothing    // changes nothing: failed, or only read
 };
 const char* to_string(EventKind kind);
 
@@ -50,15 +51,16 @@ struct Event {
   uint64_t replied = kNever;
   std::string path{}, new_path{};
   NodeId node = 0;            // the one created, written, truncated, moved, ...
-  uint64_t offset = 0;        // write, zero
-  uint64_t size = 0;          // truncate; zero: the length
+  uint64_t offset = 0;        // write, zero, allocate
+  uint64_t size = 0;          // truncate; zero, allocate: the length
   uint32_t mode = 0;          // set_mode and what creates
   std::string bytes{};        // write: the data; symlink: the target
   bool synchronous = false;   // write: as if an fsync followed
   bool data_only = false;     // fsync
   bool foreign = false;       // fsync: of another thread's file
   bool times_follow = false;  // write: the kernel writes back
-  bool keep_size = false;     // zero
+  bool keep_size = false;     // zero, allocate
+  bool punches = false;       // zero: the space is given back
   bool opens = false;         // create
   bool replaces = false;      // rename: over an existing file
 

@@ -79,9 +79,15 @@ void Actor::step(const Choice& choice) {
     case ChoiceKind::write_open:
       return write_open(prng);
     case ChoiceKind::punch:
-      return zero(prng, true);
+      return change_range(prng, {.kind = EventKind::zero, .keep_size = true, .punches = true});
     case ChoiceKind::zero:
-      return zero(prng, false);
+      return change_range(prng, {.kind = EventKind::zero});
+    case ChoiceKind::zero_inside:
+      return change_range(prng, {.kind = EventKind::zero, .keep_size = true});
+    case ChoiceKind::allocate:
+      return change_range(prng, {.kind = EventKind::allocate, .keep_size = true});
+    case ChoiceKind::allocate_more:
+      return change_range(prng, {.kind = EventKind::allocate});
     case ChoiceKind::fsync:
       return fsync(prng);
     case ChoiceKind::fsync_other:
@@ -268,13 +274,11 @@ void Actor::write(Event event, uint64_t length, Prng& prng, const OpenFile* file
   operator_.perform(std::move(event), file);
 }
 
-void Actor::zero(Prng& prng, bool keep_size) {
+void Actor::change_range(Prng& prng, Event event) {
   const auto path = any(prng, NodeType::file);
   if (!path) return;
-  Event event{.kind = EventKind::zero,
-              .path = *path,
-              .node = tree().names.at(*path),
-              .keep_size = keep_size};
+  event.path = *path;
+  event.node = tree().names.at(*path);
   const uint64_t size = tree().nodes.at(event.node).content.size();
   event.offset = std::min(prng.below(size + kBlockSize), limits_.file_bytes_max - 1);
   if (prng.chance(3)) event.offset = event.offset / kBlockSize * kBlockSize;

@@ -17,7 +17,7 @@
 
 namespace stablefs::sim {
 
-// A new kind (preallocation, direct writes, ...) goes into this list, with its weights, into
+// A new kind (direct writes, ...) goes into this list, with its weights, into
 // Actor::step, and, when the contract says something new about it, into Tree::apply and FileModel.
 // Weights: of everything, mostly of data, mostly of names.
 #define STABLEFS_SIM_CHOICES(X) \
@@ -40,6 +40,9 @@ namespace stablefs::sim {
   X(write_open, 4, 2, 1)        \
   X(punch, 4, 8, 1)             \
   X(zero, 3, 5, 1)              \
+  X(zero_inside, 2, 3, 0)       \
+  X(allocate, 3, 6, 1)          \
+  X(allocate_more, 3, 4, 1)     \
   X(fsync, 8, 3, 5)             \
   X(fsync_other, 3, 4, 3)       \
   X(fsync_directory, 2, 5, 4)   \
@@ -98,7 +101,8 @@ class Actor {
   void truncate(Prng& prng, bool up);
   void write_path(Prng& prng, ChoiceKind kind);
   void write_open(Prng& prng);
-  void zero(Prng& prng, bool keep_size);
+  // A range of a file, about its end as likely as not.
+  void change_range(Prng& prng, Event event);
   void write(Event event, uint64_t length, Prng& prng, const OpenFile* file);
   void fsync(Prng& prng);
   void fsync_other(Prng& prng);

@@ -41,6 +41,7 @@ class FakeStore final : public Store {
   Result<BlockRange> allocate(SpaceReservation&, uint64_t, Lba) override { return unused(); }
   void give_back(BlockRange) override {}
   SpaceUsage space_usage() override { return {}; }
+  Result<uint64_t> discard_free(BlockRange, uint64_t) override { return uint64_t{0}; }
   Ino new_ino() override { return {}; }
   const DiskSuperblock& superblock() const override { return superblock_; }
   Interval interval() const override { return Interval::block_4096; }

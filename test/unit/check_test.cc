@@ -350,6 +350,12 @@ TEST_CASE("check: free_blocks", "[check]") {
   fixture.expect_only(ProblemId::free_blocks);
 }
 
+TEST_CASE("check: unwritten_count", "[check]") {
+  Fixture fixture;
+  fixture.change_superblock([](DiskSuperblock& s) { s.unwritten_blocks = s.unwritten_blocks + 1; });
+  fixture.expect_only(ProblemId::unwritten_count);
+}
+
 TEST_CASE("check: block_not_allocated", "[check]") {
   Fixture fixture;
   const uint64_t node = fixture.node_address(Fixture::inode_key(150), 0).lba[0].value;

@@ -240,6 +240,7 @@ class DataFixture {
   uint64_t allocated_blocks();
   std::string check_inode(Ino ino, std::set<uint64_t>& mapped, std::set<uint64_t>& keyed);
 
+  uint64_t unwritten_blocks = 0;  // that check_items has seen
   DataSetup setup;
   SystemClock system_clock;
   Clock* clock;
@@ -276,12 +277,17 @@ inline std::string DataFixture::check_inode(Ino ino, std::set<uint64_t>& mapped,
   const auto items =
       store->scan(Key(ino, ItemKind::extent, 0), Key(ino, ItemKind::extent, ~0ull), SIZE_MAX);
   if (!items.ok()) return name + items.error().message();
-  uint64_t blocks = 0, end = 0;
+  uint64_t blocks = 0, end = 0, written_end = 0;
   for (const Item& found : *items) {
     const auto extent = parse_extent(found, setup.interval);
     if (!extent.ok()) return name + extent.error().message();
     if (extent->first_block < end) return name + "extents overlap";
     end = extent->end_block();
+    if (extent->unwritten) {
+      unwritten_blocks += extent->length_blocks;
+    } else {
+      written_end = end;
+    }
     blocks += extent->length_blocks;
     for (uint64_t lba = extent->lba.value; lba < extent->range().end().value; ++lba) {
       if (!mapped.insert(lba).second) return name + "block mapped twice";
@@ -290,17 +296,19 @@ inline std::string DataFixture::check_inode(Ino ino, std::set<uint64_t>& mapped,
       if (extent->keyed()) keyed.insert(lba);
     }
   }
-  if (end > blocks_for_bytes(item.size_bytes)) return name + "extent beyond the size";
+  if (written_end > blocks_for_bytes(item.size_bytes)) return name + "extent beyond the size";
   if (blocks != item.block_count) return name + "block count";
   return {};
 }
 
 inline std::string DataFixture::check_items() {
   std::set<uint64_t> mapped, keyed;
+  unwritten_blocks = 0;
   for (const auto& inode : inodes) {
     const std::string wrong = check_inode(inode->ino, mapped, keyed);
     if (!wrong.empty()) return wrong;
   }
+  if (store->space_usage().unwritten_blocks != unwritten_blocks) return "unwritten blocks";
   const auto items =
       store->scan(Key::global(ItemKind::tuples, 0), Key::global(ItemKind::tuples, ~0ull), SIZE_MAX);
   if (!items.ok()) return items.error().message();

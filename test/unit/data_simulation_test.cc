@@ -54,7 +54,7 @@ class Owner {
   void step() {
     const size_t from = prng_.below(bytes_.size());
     const size_t length = 1 + prng_.below(std::min<size_t>(bytes_.size() - from, 3 * kBlockSize));
-    switch (prng_.below(6)) {
+    switch (prng_.below(8)) {
       case 0: {
         const auto bytes = random_bytes(prng_, length);
         const bool direct = prng_.chance(3);
@@ -90,6 +90,19 @@ class Owner {
       case 5:
         zero(from, prng_.chance(3) ? bytes_.size() - from : length, prng_.chance(2));
         break;
+      case 6: {
+        const Status punched = file_.punch(first_ + from, length, kNow);
+        complaints_.check(punched.ok(), "punch: " + what(punched));
+        std::fill_n(bytes_.begin() + static_cast<ptrdiff_t>(from), length, std::byte{0});
+        break;
+      }
+      case 7: {
+        const bool keep_size = prng_.chance(2);
+        const Status allocated = file_.allocate(first_ + from, length, keep_size, kNow);
+        complaints_.check(allocated.ok(), "allocate: " + what(allocated));
+        if (!keep_size) end_ = std::max(end_, from + length);
+        break;
+      }
     }
   }
   void zero(size_t from, size_t length, bool keep_size) {
@@ -214,7 +227,7 @@ TEST_CASE("truncation beside writers below it harms nobody, under any schedule",
 TEST_CASE("concurrent size changers end as if one had come after the other", "[data][sim]") {
   const uint64_t seed = GENERATE(range(1, 301));
   INFO("seed " << seed);
-  enum class Kind { truncate, write, direct, zero, punch };
+  enum class Kind { truncate, write, direct, zero, punch, allocate, allocate_keep_size };
   struct Change {
     Kind kind;
     uint64_t offset;  // or size
@@ -224,7 +237,7 @@ TEST_CASE("concurrent size changers end as if one had come after the other", "[d
   Prng prng(seed);
   std::vector<Change> changes;
   for (int i = 0; i < 4; ++i) {
-    changes.push_back({.kind = static_cast<Kind>(prng.below(5)),
+    changes.push_back({.kind = static_cast<Kind>(prng.below(7)),
                        .offset = prng.below(5) * 2048,
                        .length = 1 + prng.below(2) * 4095 + prng.below(100),
                        .fill = static_cast<std::byte>(i + 1)});
@@ -241,8 +254,9 @@ TEST_CASE("concurrent size changers end as if one had come after the other", "[d
         bytes.resize(change.offset);
         continue;
       }
-      const bool grows = change.kind != Kind::punch;
+      const bool grows = change.kind != Kind::punch && change.kind != Kind::allocate_keep_size;
       if (grows && bytes.size() < end) bytes.resize(end);
+      if (change.kind == Kind::allocate || change.kind == Kind::allocate_keep_size) continue;
       const uint64_t last = std::min<uint64_t>(end, bytes.size());
       if (change.offset >= last) continue;
       std::fill(
@@ -267,10 +281,16 @@ TEST_CASE("concurrent size changers end as if one had come after the other", "[d
       threads.emplace_back("changer", [&] {
         if (change.kind == Kind::truncate) {
           complaints.check(file.truncate(change.offset, kNow).ok(), "truncate");
-        } else if (change.kind == Kind::zero || change.kind == Kind::punch) {
-          const bool keep_size = change.kind == Kind::punch;
-          const Status zeroed = file.zero(change.offset, change.length, keep_size, kNow);
+        } else if (change.kind == Kind::punch) {
+          const Status punched = file.punch(change.offset, change.length, kNow);
+          complaints.check(punched.ok(), "punch: " + what(punched));
+        } else if (change.kind == Kind::zero) {
+          const Status zeroed = file.zero(change.offset, change.length, false, kNow);
           complaints.check(zeroed.ok(), "zero: " + what(zeroed));
+        } else if (change.kind == Kind::allocate || change.kind == Kind::allocate_keep_size) {
+          const bool keep_size = change.kind == Kind::allocate_keep_size;
+          const Status done = file.allocate(change.offset, change.length, keep_size, kNow);
+          complaints.check(done.ok(), "allocate: " + what(done));
         } else {
           const std::vector<std::byte> bytes(change.length, change.fill);
           const auto written = change.kind == Kind::direct
@@ -321,6 +341,8 @@ TEST_CASE("failing writes are told to somebody and harm nothing else, under any 
           if (prng.chance(4)) (void)file.write_back();
           if (prng.chance(10)) (void)file.truncate(prng.below(90000), kNow);
           if (prng.chance(6)) (void)file.punch(offset, 1 + prng.below(20000), kNow);
+          if (prng.chance(6)) (void)file.allocate(offset, 1 + prng.below(20000), true, kNow);
+          if (prng.chance(9)) (void)file.zero(offset, 1 + prng.below(20000), false, kNow);
         }
       });
     }

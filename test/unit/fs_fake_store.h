@@ -110,7 +110,8 @@ class FakeStore final : public Store {
     return ErrorCode::not_supported;
   }
   void give_back(BlockRange) override {}
-  SpaceUsage space_usage() override { return {10000, 100, 5000, 4000}; }
+  SpaceUsage space_usage() override { return {10000, 100, 5000, 4000, 0}; }
+  Result<uint64_t> discard_free(BlockRange, uint64_t) override { return uint64_t{0}; }
   Ino new_ino() override {
     MutexLock lock(mutex_);
     return Ino(medium_.next_ino++);
@@ -232,6 +233,9 @@ class FakeData final : public DataContext {
       return zero(offset, length, true, now);
     }
     Status zero(uint64_t, uint64_t, bool, Timestamp) override { return ErrorCode::not_supported; }
+    Status allocate(uint64_t, uint64_t, bool, Timestamp) override {
+      return ErrorCode::not_supported;
+    }
     Status write_back() override {
       MutexLock attributes(inode_.mutex);
       if (context_.write_errors != 0) return ErrorCode::writeback_failed;
