@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Writes, punches, zeroes and truncates a file at odd places, against a model of its bytes.
+"""Changes ranges of a file in every way, at odd places, against a model of its bytes.
 
   ranges.py errors FILE             what is refused, and how
   ranges.py random FILE COPY COUNT SEED  COPY gets the bytes that FILE must have
@@ -69,7 +69,7 @@ def step(descriptor, model, chance):
         offset = min(max(0, len(model.data) - chance.randrange(9000)), LARGEST - 1)
     length = 1 + chance.randrange(chance.choice((100, 5000, 60000, 300000)))
     length = min(length, LARGEST - offset)
-    what = chance.randrange(9)
+    what = chance.randrange(11)
     if what < 4:
         length = min(length, 20000)
         content = chance.randbytes(length)
@@ -92,6 +92,11 @@ def step(descriptor, model, chance):
         os.ftruncate(descriptor, offset)
         del model.data[offset:]
         model.grow(offset)
+    elif what == 9:
+        fallocate(descriptor, KEEP_SIZE, offset, length)
+    elif what == 10:
+        fallocate(descriptor, 0, offset, length)
+        model.grow(offset + length)
     elif what == 8:
         got = os.pread(descriptor, length, offset)
         assert got == bytes(model.data[offset:offset + length]), f'read at {offset}'
