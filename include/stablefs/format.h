@@ -37,7 +37,7 @@ inline constexpr uint64_t kGlobalObject = 0;
 enum class ItemKind : uint8_t {
   inode = 1,        // {ino, 0}: DiskInode
   dirent = 2,       // {directory ino, cookie}: DiskDirent + name
-  xattr = 3,        // {ino, name hash | ordinal | chunk}: name and value in chunks
+  xattr = 3,        // {ino, name hash | ordinal | chunk}: chunk of DiskXattr + name + value
   inline_data = 4,  // {ino, byte offset}: chunk of a symlink's target (at most kMaxValueBytes each)
   extent = 5,       // {ino, file block}: DiskExtent [+ tuples]
   delta = 6,        // reserved: a logged small write
@@ -60,6 +60,15 @@ inline constexpr uint64_t kMaxFileBytes = 0x7FFF'FFFF'FFFF'F000ull;  // 8 EiB - 
 // the name is added, never changed). The key offset is the readdir cookie. 0-3 and 2^63-1 never
 // occur.
 inline constexpr uint32_t kDirentOrdinalBits = 8;
+
+// Extended attributes: the offset is 48 bits of the hash that names in directories have, an 8-bit
+// ordinal (lowest free when the attribute is made) and the number of the chunk. DiskXattr, name
+// and value are one string, cut into chunks of kMaxValueBytes; only the last one is shorter.
+inline constexpr uint32_t kXattrOrdinalBits = 8;
+inline constexpr uint32_t kXattrChunkBits = 8;
+inline constexpr uint32_t kMaxXattrNameBytes = 255;
+inline constexpr uint32_t kMaxXattrValueBytes = 65536;
+inline constexpr uint32_t kMaxAclBytes = 4096;  // the kernel handles no longer list
 
 // Feature words: an unknown incompatible bit refuses the mount, an unknown read-only-compatible bit
 // refuses a writable one, unknown compatible bits are ignored.
@@ -208,17 +217,57 @@ struct DiskInode {
   le32 device;  // of device nodes: (major << 20) | minor
   le32 generation;
   le64 parent;  // directories: the parent's inode number; else 0
-  le32 flags;   // FS_*_FL words, reserved
+  le32 flags;   // InodeFlag
   le16 app_tag;
   le16 reserved0;
   uint8_t reserved[16];
 };
+
+// Of Linux: FS_IMMUTABLE_FL and so on.
+enum InodeFlag : uint32_t {
+  kInodeImmutable = 0x10,
+  kInodeAppendOnly = 0x20,
+  kInodeNoDump = 0x40,
+  kInodeNoAccessTime = 0x80,
+};
+inline constexpr uint32_t kKnownInodeFlags =
+    kInodeImmutable | kInodeAppendOnly | kInodeNoDump | kInodeNoAccessTime;
 
 struct DiskDirent {
   le64 ino;
   uint8_t type;  // DT_*
   uint8_t name_length;
   // name follows
+};
+
+struct DiskXattr {
+  le32 value_length_bytes;
+  uint8_t name_length;  // with its namespace: "user.x"
+  uint8_t reserved[3];
+  // name and value follow
+};
+
+// Value of system.posix_acl_access and system.posix_acl_default, as Linux has it: DiskAclHeader,
+// then entries in the order of AclTag, one each of all tags but `user` and `group`; `mask` may be
+// missing when there is none of these two. The permissions in an inode's mode are those of its
+// access list: `user_object`, `mask` (else `group_object`), `other`; one that says no more than
+// that is not kept.
+struct DiskAclHeader {
+  le32 version;  // 2
+};
+inline constexpr uint32_t kAclVersion = 2;
+enum class AclTag : uint16_t {
+  user_object = 0x01,
+  user = 0x02,
+  group_object = 0x04,
+  group = 0x08,
+  mask = 0x10,
+  other = 0x20,
+};
+struct DiskAclEntry {
+  le16 tag;          // AclTag
+  le16 permissions;  // 4 read, 2 write, 1 execute
+  le32 id;           // of a user or group, else anything
 };
 
 enum ExtentFlag : uint32_t { kExtentUnwritten = 1u << 0, kExtentTuplesInline = 1u << 1 };

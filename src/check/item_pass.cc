@@ -35,7 +35,8 @@ ItemPass::ItemPass(Store& store, const BlockSet& nodes, Reporter& reporter, Ledg
       reporter_(reporter),
       ledger_(ledger),
       data_start_(fixed_regions(superblock_)[0].length_blocks),
-      data_end_(superblock_.block_count - 2) {}
+      data_end_(superblock_.block_count - 2),
+      xattrs_(reporter, superblock_.hash_seed) {}
 
 bool ItemPass::run(Scanner& scanner) {
   scanner_ = &scanner;
@@ -100,12 +101,14 @@ void ItemPass::visit(const Item& item) {
     case ItemKind::damage:
       return visit_damage(item);
     case ItemKind::xattr:
+      return xattrs_.visit(item, object_.ino, object_.valid ? &object_.inode : nullptr);
     case ItemKind::delta:
       return;
   }
 }
 
 void ItemPass::finish_object() {
+  xattrs_.finish(object_.partly_hidden);
   if (!object_.valid || object_.partly_hidden) return;
   if (object_.mapped_blocks != object_.inode.block_count) {
     reporter_.add(ProblemId::block_count, where(),

@@ -9,6 +9,7 @@
 
 #include "check/ledger.h"
 #include "check/scanner.h"
+#include "check/xattr_pass.h"
 
 namespace stablefs {
 
@@ -65,6 +66,7 @@ class ItemPass {
   const uint64_t data_start_;
   const uint64_t data_end_;
   Object object_;
+  XattrPass xattrs_;
 };
 
 }  // namespace stablefs

@@ -6,12 +6,14 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <string_view>
 
 #include "format/bytes.h"
 #include "format/ondisk.h"
+#include "format/xattr.h"
 
 namespace stablefs {
 namespace {
@@ -74,6 +76,7 @@ Verdict check_inode(const Key& key, Bytes value) {
   if (inode.size_bytes > kMaxFileBytes) return "size";
   if (inode.block_count > kMaxBlock) return "block count";
   if (inode.app_tag == kEscapeAppTag) return "application tag";
+  if ((inode.flags & ~kKnownInodeFlags) != 0) return "flags";
   if (inode.reserved0 != 0 || !all_zero_bytes(inode.reserved)) return "reserved bytes";
   return kGood;
 }
@@ -110,6 +113,25 @@ Verdict check_dirent(const Key& key, Bytes value) {
   }
   if (name == "." || name == ".." || name.find('/') != name.npos || name.find('\0') != name.npos) {
     return "name of an entry";
+  }
+  return kGood;
+}
+
+Verdict check_xattr(const Key& key, Bytes value) {
+  const uint32_t chunk = chunk_of_xattr(key.offset);
+  if (chunk >= kMaxXattrChunks) return "chunk of an extended attribute";
+  if (chunk != 0) return value.empty() ? "empty chunk" : kGood;
+  const auto header = load<DiskXattr>(value);
+  if (!header) return "length of an extended attribute";
+  if (!all_zero_bytes(header->reserved)) return "reserved bytes";
+  if (header->value_length_bytes > kMaxXattrValueBytes) return "length of an extended attribute";
+  const uint64_t whole = xattr_bytes(header->name_length, header->value_length_bytes);
+  if (value.size() != std::min<uint64_t>(whole, kMaxValueBytes)) {
+    return "length of an extended attribute";
+  }
+  const std::string_view name = xattr_name(value);
+  if (!namespace_of_xattr(name) || name.find('\0') != name.npos) {
+    return "name of an extended attribute";
   }
   return kGood;
 }
@@ -196,7 +218,7 @@ Verdict check_kind(const Key& key, Bytes value, Interval interval) {
     case ItemKind::dirent:
       return check_dirent(key, value);
     case ItemKind::xattr:
-      return kGood;
+      return check_xattr(key, value);
     case ItemKind::inline_data:
       return check_inline_data(key, value);
     case ItemKind::extent:
@@ -291,8 +313,20 @@ std::string damage_text(Bytes value) {
                      uint32_t{damage.found}, time_text(damage.time));
 }
 
+std::string text_of_bytes(Bytes bytes) {
+  const std::string_view raw(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  return "\"" + escape_text(raw) + "\"";
+}
+
+std::string xattr_text(const Key& key, Bytes value) {
+  if (chunk_of_xattr(key.offset) != 0) return text_of_bytes(value);
+  const DiskXattr header = *load<DiskXattr>(value);
+  return fmt::format("name \"{}\" value of {} bytes {}", escape_text(xattr_name(value)),
+                     uint32_t{header.value_length_bytes},
+                     text_of_bytes(value.subspan(sizeof header + header.name_length)));
+}
+
 std::string value_text(const Key& key, Bytes value) {
-  const std::string_view raw(reinterpret_cast<const char*>(value.data()), value.size());
   switch (static_cast<ItemKind>(key.kind)) {
     case ItemKind::inode:
       return inode_text(value);
@@ -302,8 +336,9 @@ std::string value_text(const Key& key, Bytes value) {
                          escape_text(name_of(value)));
     }
     case ItemKind::xattr:
+      return xattr_text(key, value);
     case ItemKind::inline_data:
-      return "\"" + escape_text(raw) + "\"";
+      return text_of_bytes(value);
     case ItemKind::extent:
       return extent_text(value);
     case ItemKind::tuples:

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "fs/file_system_impl.h"
+#include "fs/inode_flags.h"
 
 namespace stablefs {
 namespace {
@@ -21,14 +22,6 @@ Status check_change(const AttributeChange& change) {
   if (!times_valid) return ErrorCode::invalid_argument;
   if (change.size_bytes && *change.size_bytes > kMaxFileBytes) return ErrorCode::file_too_large;
   return {};
-}
-
-// The kernel's writeback cache keeps times itself and sends them again and again.
-bool is_times_of_writeback(const AttributeChange& change) {
-  const bool times_only = !change.mode && !change.uid && !change.gid && !change.size_bytes &&
-                          !change.access_time && !change.access_time_now &&
-                          !change.modify_time_now && !change.clear_suid_sgid;
-  return times_only && change.modify_time && change.change_time;
 }
 
 bool changes_item(const AttributeChange& change) {
@@ -66,6 +59,13 @@ bool a_day_passed(Timestamp past, Timestamp now) {
 
 }  // namespace
 
+bool is_times_of_writeback(const AttributeChange& change) {
+  const bool times_only = !change.mode && !change.uid && !change.gid && !change.size_bytes &&
+                          !change.access_time && !change.access_time_now &&
+                          !change.modify_time_now && !change.clear_suid_sgid;
+  return times_only && change.modify_time && change.change_time;
+}
+
 Attributes FileSystemImpl::attributes_of(Inode& inode) {
   const uint64_t promised = inode.data() ? inode.data()->promised_blocks() : 0;
   InodeAttributes from;
@@ -88,6 +88,7 @@ Attributes FileSystemImpl::attributes_of(Inode& inode) {
   attributes.modify_time = from.modify_time;
   attributes.change_time = from.change_time;
   attributes.birth_time = from.birth_time;
+  attributes.flags = from.flags;
   return attributes;
 }
 
@@ -101,6 +102,7 @@ Result<Attributes> FileSystemImpl::set_attributes(Ino ino, const AttributeChange
   FS_TRY(check_changeable());
   FS_TRY(check_change(change));
   const InodeRef inode = FS_TRY(inodes_.get(ino));
+  FS_TRY(check_attributes_changeable(*inode, change));
   if (change.size_bytes) FS_TRY(truncate(*inode, *change.size_bytes));
   if (changes_item(change)) FS_TRY(change_attributes(*inode, change));
   return attributes_of(*inode);
@@ -111,6 +113,7 @@ Status FileSystemImpl::truncate(Inode& inode, uint64_t size_bytes) {
   if (!inode.is_regular()) return ErrorCode::invalid_argument;
   // Without an open file nothing else keeps the contents from being removed meanwhile.
   const ContentsUse use = FS_TRY(use_contents(inode.ino()));
+  FS_TRY(drop_capability(inode));
   inode.data_used = true;
   SharedLock no_link_from_nothing(inode.names);
   const Status truncated = inodes_.data_of(inode).truncate(size_bytes, now());
@@ -121,7 +124,11 @@ Status FileSystemImpl::truncate(Inode& inode, uint64_t size_bytes) {
 Status FileSystemImpl::change_attributes(Inode& inode, const AttributeChange& change) {
   ItemUpdate update(*store_, {&inode});
   apply(change, now(), update.edit(inode));
-  if (!is_times_of_writeback(change)) return update.commit(false);
+  if (!is_times_of_writeback(change)) {
+    if (change.mode) FS_TRY(follow_mode(update, inode, *change.mode));
+    if (change.uid || change.gid) FS_TRY(drop_capability(update, inode));
+    return update.commit(false);
+  }
   update.keep_in_memory(inode);
   flusher_.mark(inode);
   return {};
@@ -140,6 +147,7 @@ Status FileSystemImpl::clear_suid_sgid(Inode& inode) {
 void FileSystemImpl::note_access(Inode& inode) {
   if (options_.atime == AtimePolicy::noatime || !check_changeable().ok()) return;
   if (!options_.directory_atime && inode.is_directory()) return;
+  if ((inode.flags & kInodeNoAccessTime) != 0) return;
   const Timestamp time = now();
   {
     MutexLock lock(inode.state.mutex);

@@ -41,7 +41,9 @@ void FileSystemImpl::write_direct(Ino ino, HandleId handle, uint64_t offset_byte
       return inode.is_directory() ? ErrorCode::is_a_directory : ErrorCode::invalid_argument;
     if (payload.size() == 0) return uint64_t{0};
     if (offset_bytes >= kMaxFileBytes) return ErrorCode::file_too_large;
+    FS_TRY(check_may_write(file, offset_bytes));
     if (options.kill_suid_sgid) FS_TRY(clear_suid_sgid(inode));
+    FS_TRY(drop_capability(inode));
     const BufferSlice used =
         payload.slice(0, std::min<uint64_t>(payload.size(), kMaxFileBytes - offset_bytes));
     if (options.sync == WriteSync::none) {

@@ -74,7 +74,8 @@ FileSystemImpl::FileSystemImpl(FileSystemParts parts, const FileSystemOptions& o
       store_(std::move(parts.store)),
       data_(std::move(parts.data)),
       inodes_(*store_, *data_),
-      directories_(*store_, std::move(parts.name_hash)),
+      directories_(*store_, parts.name_hash),
+      xattrs_(*store_, parts.name_hash),
       orphans_(*store_, inodes_, *options.logger),
       flusher_(*store_, inodes_, *options.clock, options.commit_interval_ns) {}
 

@@ -65,15 +65,17 @@ struct Attributes {
   uint32_t device_major = 0, device_minor = 0;
   uint64_t size_bytes = 0;
   uint64_t block_count = 0;  // 4 KiB blocks mapped or promised to dirty pages
+  uint32_t flags = 0;        // InodeFlag
   Timestamp access_time, modify_time, change_time, birth_time;
 };
 
-// What a new file gets. `mode` has the type for make_node (S_IFREG, S_IFIFO, ...); umask applied.
+// What a new file gets. `mode` has the type for make_node (S_IFREG, S_IFIFO, ...).
 struct NewFile {
   uint32_t mode = 0;
   uint32_t uid = 0;
   uint32_t gid = 0;
   uint32_t device_major = 0, device_minor = 0;
+  uint32_t umask = 0;  // for a directory without default access control list
 };
 
 struct AttributeChange {
@@ -119,6 +121,17 @@ struct DirectWriteOptions {
 
 enum class RenameMode : uint8_t { replace, no_replace, exchange };
 
+// Where a write comes from. What the kernel writes back had been let in before: it is refused for
+// no flag of the inode. In CacheMode::kernel the kernel owns mtime and ctime and sends them itself,
+// perhaps before the write.
+enum class WriteOrigin : uint8_t { caller, mapping, kernel_cache };
+
+enum class XattrMode : uint8_t { create_or_replace, create, replace };
+struct XattrChange {
+  XattrMode mode = XattrMode::create_or_replace;
+  bool clear_sgid = false;  // an access list, from somebody who may not give the group's privileges
+};
+
 // Flat list of "dotted.lower.case.names" and values, as `stablefs stats` prints it.
 using Statistics = std::vector<std::pair<std::string, uint64_t>>;
 
@@ -160,6 +173,17 @@ class FileSystem {
   virtual Result<Attributes> get_attributes(Ino ino) = 0;
   virtual Result<Attributes> set_attributes(Ino ino, const AttributeChange& change) = 0;
 
+  // FS_IOC_SETFLAGS: not_supported when some are none of kKnownInodeFlags.
+  virtual Status set_flags(Ino ino, uint32_t flags) = 0;
+
+  // --- extended attributes, by full name ("user.x"). not_supported: no such namespace. Those of
+  // access control lists change the mode, and the mode changes them.
+  virtual Result<std::vector<std::byte>> get_xattr(Ino ino, std::string_view name) = 0;
+  virtual Status set_xattr(Ino ino, std::string_view name, std::span<const std::byte> value,
+                           const XattrChange& change) = 0;
+  virtual Status remove_xattr(Ino ino, std::string_view name) = 0;
+  virtual Result<std::vector<std::string>> list_xattrs(Ino ino) = 0;
+
   // --- directories: entries behind cookie `after` (0: from the start, "." and ".." included) until
   // `emit` returns false. With `count_lookup` each emitted entry except "." and ".." counts a
   // lookup and comes with attributes (null, and not counted, when its inode cannot be read); when
@@ -176,11 +200,9 @@ class FileSystem {
                                 std::span<std::byte> out) = 0;
   // Data in `payload` (a sealed or private buffer): whole pages of a page-aligned payload of
   // 128 KiB and more are adopted without a copy, so the caller must not touch the buffer again.
-  // `times_follow`: written back by the kernel's cache, which owns mtime and ctime and sends them
-  // itself, perhaps before this write arrives.
   virtual Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
                                  const BufferSlice& payload, bool kill_suid_sgid,
-                                 bool times_follow = false) = 0;
+                                 WriteOrigin origin = WriteOrigin::caller) = 0;
   // O_DIRECT: from the payload to the device, past the cache. `done` is called exactly once, from
   // any thread and perhaps before this returns, when it is mapped (or durable, see WriteSync): with
   // the bytes that are, of which there may be fewer, or the error. The open file stays open until
@@ -188,6 +210,9 @@ class FileSystem {
   virtual void write_direct(Ino ino, HandleId handle, uint64_t offset_bytes,
                             const BufferSlice& payload, const DirectWriteOptions& options,
                             DirectDone done) = 0;
+  // Whether the kernel may take a write(2) through this open file into its cache: not when the file
+  // has become immutable since.
+  virtual Status may_cache_write(Ino ino, HandleId handle) = 0;
   // These bytes are zero from now on and take no space as far as they are whole blocks; blocks and
   // the end of the file may lie anywhere in the range. Short of space it may be done in part.
   virtual Status punch(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes) = 0;

@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "data/file_data.h"
+#include "format/acl.h"
 #include "fs/directory.h"
 #include "fs/file_system.h"
 #include "fs/flusher.h"
@@ -19,6 +20,7 @@
 #include "fs/inode_table.h"
 #include "fs/item_update.h"
 #include "fs/orphans.h"
+#include "fs/xattrs.h"
 
 namespace stablefs {
 
@@ -62,6 +64,13 @@ class FileSystemImpl final : public FileSystem {
 
   Result<Attributes> get_attributes(Ino ino) override;
   Result<Attributes> set_attributes(Ino ino, const AttributeChange& change) override;
+  Status set_flags(Ino ino, uint32_t flags) override;
+
+  Result<std::vector<std::byte>> get_xattr(Ino ino, std::string_view name) override;
+  Status set_xattr(Ino ino, std::string_view name, std::span<const std::byte> value,
+                   const XattrChange& change) override;
+  Status remove_xattr(Ino ino, std::string_view name) override;
+  Result<std::vector<std::string>> list_xattrs(Ino ino) override;
 
   Status read_directory(Ino ino, uint64_t after, bool count_lookup, const EmitEntry& emit) override;
 
@@ -71,9 +80,10 @@ class FileSystemImpl final : public FileSystem {
                         std::span<std::byte> out) override;
   Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
                          const BufferSlice& payload, bool kill_suid_sgid,
-                         bool times_follow = false) override;
+                         WriteOrigin origin = WriteOrigin::caller) override;
   void write_direct(Ino ino, HandleId handle, uint64_t offset_bytes, const BufferSlice& payload,
                     const DirectWriteOptions& options, DirectDone done) override;
+  Status may_cache_write(Ino ino, HandleId handle) override;
   Status punch(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes) override;
   Status zero(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes,
               bool keep_size) override;
@@ -146,14 +156,38 @@ class FileSystemImpl final : public FileSystem {
   Status write_back_before_replacing(Renaming& renaming);
   Status rename_locked(Renaming& renaming, std::string_view name);
   Status check_rename(Renaming& renaming);
+  Status check_rename_flags(Renaming& renaming);
   Status check_not_below(Inode& moved, Ino directory);
   Status commit_replace(Renaming& renaming);
   Status commit_exchange(Renaming& renaming);
 
+  // --- extended attributes; the caller holds the inode's attribute mutex (an ItemUpdate)
+  Result<bool> has_xattrs(Inode& inode);
+  Result<std::optional<Xattrs::Found>> find_xattr(Inode& inode, std::string_view name);
+  Status put_xattr(ItemUpdate& update, Inode& inode, std::string_view name,
+                   std::span<const std::byte> value, XattrMode mode);
+  Status erase_xattr(ItemUpdate& update, Inode& inode, std::string_view name);
+  // Erases all, unless that is too much for this transaction.
+  bool erase_few_xattrs(ItemUpdate& update, Inode& inode);
+  void note_xattrs(Inode& inode, std::string_view put_name);
+  Result<std::optional<Acl>> find_acl(Inode& inode, std::string_view name);
+  Status put_acl(ItemUpdate& update, Inode& inode, std::string_view name,
+                 std::span<const std::byte> value, const XattrChange& change);
+  // A new mode changes the access list, too.
+  Status follow_mode(ItemUpdate& update, Inode& inode, uint32_t mode);
+  // What an inode made in `parent` gets from it: lists and flags. `created`: in the update, with
+  // the mode and the umask it was asked for.
+  Status inherit(ItemUpdate& update, Inode& parent, Inode& created, uint32_t umask);
+  // File capabilities end with any change of contents or owner.
+  Status drop_capability(Inode& inode);
+  Status drop_capability(ItemUpdate& update, Inode& inode);
+
+  Status check_attributes_changeable(Inode& inode, const AttributeChange& change);
   Status change_attributes(Inode& inode, const AttributeChange& change);
   Status truncate(Inode& inode, uint64_t size_bytes);
   Status clear_suid_sgid(Inode& inode);
   void note_access(Inode& inode);
+  Status check_may_write(const FileUse& file, uint64_t offset_bytes);
   Result<uint64_t> write_data(Inode& inode, uint64_t offset_bytes, const BufferSlice& payload,
                               std::optional<Timestamp> time);
   // Instead of a count: the answer comes later.
@@ -186,6 +220,7 @@ class FileSystemImpl final : public FileSystem {
   std::unique_ptr<DataContext> data_;
   InodeTable inodes_;
   Directories directories_;
+  Xattrs xattrs_;
   Orphans orphans_;
   Flusher flusher_;
   HandleTable handles_;

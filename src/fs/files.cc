@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "fs/file_system_impl.h"
+#include "fs/inode_flags.h"
 
 namespace stablefs {
 
@@ -27,6 +28,7 @@ Result<HandleId> FileSystemImpl::open_file(Ino ino, const OpenFlags& flags) {
   ContentsUse use = FS_TRY(use_contents(ino));
   if (use->is_directory()) return ErrorCode::is_a_directory;
   if (!use->is_regular()) return ErrorCode::not_supported;
+  FS_TRY(check_may_open(*use, flags));
   if (flags.clear_suid_sgid) FS_TRY(clear_suid_sgid(*use));
   if (flags.truncate) FS_TRY(truncate(*use, 0));
   return handles_.add(std::make_shared<OpenFile>(std::move(use), flags, *health_));
@@ -54,7 +56,7 @@ Result<uint64_t> FileSystemImpl::read(Ino ino, HandleId handle, uint64_t offset_
 
 Result<uint64_t> FileSystemImpl::write(Ino ino, HandleId handle, uint64_t offset_bytes,
                                        const BufferSlice& payload, bool kill_suid_sgid,
-                                       bool times_follow) {
+                                       WriteOrigin origin) {
   FS_TRY(check_changeable());
   const FileUse file = FS_TRY(use_file(ino, handle));
   Inode& inode = file.inode();
@@ -62,9 +64,11 @@ Result<uint64_t> FileSystemImpl::write(Ino ino, HandleId handle, uint64_t offset
     return inode.is_directory() ? ErrorCode::is_a_directory : ErrorCode::invalid_argument;
   if (payload.size() == 0) return 0;
   if (offset_bytes >= kMaxFileBytes) return ErrorCode::file_too_large;
+  if (origin == WriteOrigin::caller) FS_TRY(check_may_write(file, offset_bytes));
   if (kill_suid_sgid) FS_TRY(clear_suid_sgid(inode));
+  FS_TRY(drop_capability(inode));
   const uint64_t room_bytes = kMaxFileBytes - offset_bytes;
-  const auto time = times_follow ? std::nullopt : std::optional(now());
+  const auto time = origin == WriteOrigin::kernel_cache ? std::nullopt : std::optional(now());
   const uint64_t done_bytes =
       payload.size() <= room_bytes
           ? FS_TRY(write_data(inode, offset_bytes, payload, time))
@@ -81,6 +85,18 @@ Result<uint64_t> FileSystemImpl::write(Ino ino, HandleId handle, uint64_t offset
     }
   }
   return done_bytes;
+}
+
+// Append-only: behind the end, through a file opened for it (and it may have been told to forget
+// that since).
+Status FileSystemImpl::check_may_write(const FileUse& file, uint64_t offset_bytes) {
+  Inode& inode = file.inode();
+  FS_TRY(refuse_flags(inode, kInodeImmutable));
+  if ((inode.flags & kInodeAppendOnly) == 0) return {};
+  MutexLock lock(inode.state.mutex);
+  const bool appends =
+      file.open && file.open->flags.append && offset_bytes >= inode.state.attributes.size_bytes;
+  return appends ? Status() : ErrorCode::not_permitted;
 }
 
 Result<uint64_t> FileSystemImpl::write_data(Inode& inode, uint64_t offset_bytes,
@@ -125,6 +141,8 @@ Status FileSystemImpl::change_range(Ino ino, HandleId handle, uint64_t length_by
   if (!inode.is_regular())
     return inode.is_directory() ? ErrorCode::is_a_directory : ErrorCode::invalid_argument;
   if (length_bytes == 0) return ErrorCode::invalid_argument;
+  FS_TRY(check_not_fixed(inode));
+  FS_TRY(drop_capability(inode));
   inode.data_used = true;
   FileData& data = inodes_.data_of(inode);
   Status changed = change(data);

@@ -30,10 +30,13 @@ enum class Contents : uint8_t {
   gone,
 };
 
+enum class Known : uint8_t { unknown, no, yes };
+
 struct Inode {
   Inode(Ino ino, const InodeAttributes& initial) : state(ino), type(initial.mode & S_IFMT) {
     MutexLock lock(state.mutex);
     state.attributes = initial;
+    flags = initial.flags;
   }
   ~Inode() { delete data(); }
   Inode(const Inode&) = delete;
@@ -61,6 +64,11 @@ struct Inode {
   // Pages were ever dirty or truncated through this object: removal must go through FileData.
   std::atomic<bool> data_used{false};
   std::atomic<uint32_t> writers{0};  // open files that may write
+
+  // Written under InodeState::mutex, readable without. `flags` are those of the attributes.
+  std::atomic<uint32_t> flags{0};
+  std::atomic<Known> xattrs{Known::unknown};      // has extended attributes
+  std::atomic<Known> capability{Known::unknown};  // ... security.capability among them
 
   // Guarded by the mutex of the table's shard.
   struct Counts {

@@ -113,6 +113,7 @@ InodeRef InodeTable::find(Ino ino) {
 InodeRef InodeTable::insert_new(Ino ino, const InodeAttributes& attributes) {
   auto inode = std::make_unique<Inode>(ino, attributes);
   Inode* raw = inode.get();
+  raw->xattrs = raw->capability = Known::no;
   raw->counts.pins = 1;
   raw->counts.contents = Contents::reclaiming;
   {

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "fs/file_system_impl.h"
+#include "fs/inode_flags.h"
 
 namespace stablefs {
 
@@ -18,6 +19,7 @@ Status FileSystemImpl::set_app_tag(Ino ino, uint16_t app_tag) {
   FS_TRY(check_changeable());
   const ContentsUse use = FS_TRY(use_contents(ino));
   if (!use->is_regular()) return ErrorCode::not_supported;
+  FS_TRY(check_not_fixed(*use));
   return inodes_.data_of(*use).set_app_tag(app_tag, now());
 }
 

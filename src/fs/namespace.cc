@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "fs/file_system_impl.h"
+#include "fs/inode_flags.h"
 
 namespace stablefs {
 namespace {
@@ -158,9 +159,11 @@ Result<InodeRef> FileSystemImpl::try_create_inode(Ino parent_ino, std::string_vi
   inode = inodes_.insert_new(store_->new_ino(), new_attributes(file, time));
   ItemUpdate update(*store_, {parent.get(), inode.get()});
   if (update.get(*parent).link_count == 0) return ErrorCode::not_found;
+  FS_TRY(check_entry_may_come(*parent));
   InodeAttributes& directory = update.edit(*parent);
   InodeAttributes& created = update.put_new(*inode);
   inherit_group(directory, created);
+  FS_TRY(inherit(update, *parent, *inode, file.umask));
   touch_directory(directory, time);
   count_entries(directory, 1);
   if (inode->is_directory()) {
@@ -243,6 +246,8 @@ Result<Attributes> FileSystemImpl::link(Ino ino, Ino new_parent, std::string_vie
     const Timestamp time = now();
     ItemUpdate update(*store_, {parent.get(), inode.get()});
     if (update.get(*parent).link_count == 0) return ErrorCode::not_found;
+    FS_TRY(check_entry_may_come(*parent));
+    FS_TRY(check_not_fixed(*inode));
     InodeAttributes& directory = update.edit(*parent);
     InodeAttributes& linked = update.edit(*inode);
     if (linked.link_count >= kMaxLinks) return ErrorCode::too_many_links;
@@ -274,8 +279,12 @@ FileSystemImpl::Fate FileSystemImpl::drop_link(ItemUpdate& update, Inode& inode,
   attributes.change_time = time;
   if (inode.is_directory()) {
     attributes.link_count = 0;
-    update.erase(inode);
-    return Fate::erased;
+    if (erase_few_xattrs(update, inode)) {
+      update.erase(inode);
+      return Fate::erased;
+    }
+    Orphans::doom(update.transaction(), inode.ino());
+    return Fate::doomed;
   }
   if (attributes.link_count > 1) {
     --attributes.link_count;
@@ -283,7 +292,7 @@ FileSystemImpl::Fate FileSystemImpl::drop_link(ItemUpdate& update, Inode& inode,
   }
   attributes.link_count = 0;
   if (inodes_.claim_contents(inode)) {
-    if (!has_file_data(inode, attributes)) {
+    if (!has_file_data(inode, attributes) && erase_few_xattrs(update, inode)) {
       if (inode.is_symlink()) {
         Orphans::erase_target(update.transaction(), inode.ino(), attributes.size_bytes);
       }
@@ -323,6 +332,7 @@ Status FileSystemImpl::remove_entry(Ino parent_ino, std::string_view name, bool 
 
   const Timestamp time = now();
   ItemUpdate update(*store_, {parent.get(), victim.get()});
+  FS_TRY(check_entry_may_go(*parent, *victim));
   if (is_directory && !FS_TRY(directories_.empty(victim->ino()))) {
     return ErrorCode::directory_not_empty;
   }

@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "format/items.h"
 #include "fs/item_update.h"
+#include "fs/xattrs.h"
 
 namespace stablefs {
 namespace {
@@ -152,9 +153,25 @@ void Orphans::remove_and_log(Inode& inode) {
   }
 }
 
+// As many transactions as it takes; the last items go with the inode.
+Status Orphans::remove_xattrs(Inode& inode) {
+  while (true) {
+    Transaction transaction;
+    const bool last =
+        FS_TRY(Xattrs::erase_some(store_, transaction, inode.ino(), kXattrItemsAtOnce));
+    if (last) return {};
+    FS_TRY(store_.commit(transaction, false));
+  }
+}
+
 Status Orphans::remove(Inode& inode) {
   if (inode.is_regular()) FS_TRY(inodes_.data_of(inode).remove_all());
+  const bool has_xattrs = inode.xattrs != Known::no;
+  if (has_xattrs) FS_TRY(remove_xattrs(inode));
   ItemUpdate update(store_, {&inode});
+  if (has_xattrs) {
+    FS_TRY(Xattrs::erase_some(store_, update.transaction(), inode.ino(), kXattrItemsAtOnce));
+  }
   const InodeAttributes& attributes = update.get(inode);
   FS_ASSERT(attributes.link_count == 0);
   if (inode.is_symlink()) erase_target(update.transaction(), inode.ino(), attributes.size_bytes);

@@ -16,6 +16,9 @@
 
 namespace stablefs {
 
+// Items of extended attributes that one transaction removes.
+inline constexpr size_t kXattrItemsAtOnce = 128;
+
 class Orphans {
  public:
   Orphans(Store& store, InodeTable& inodes, Logger& logger)
@@ -43,6 +46,7 @@ class Orphans {
  private:
   Status finish_truncation(Ino ino, uint64_t start_block);
   Status remove(Inode& inode);
+  Status remove_xattrs(Inode& inode);
   void remove_and_log(Inode& inode);
   void remove_recovered(Ino ino);
   void run();

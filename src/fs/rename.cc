@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "fs/file_system_impl.h"
+#include "fs/inode_flags.h"
 #include "fs/namespace.h"
 
 namespace stablefs {
@@ -98,6 +99,7 @@ Status FileSystemImpl::check_rename(Renaming& renaming) {
   if (renaming.moves() && renaming.source->is_directory()) {
     FS_TRY(check_not_below(*renaming.source, renaming.new_parent.ino()));
   }
+  FS_TRY(check_rename_flags(renaming));
   if (!has_target) return renaming.to.free_cookie ? Status() : ErrorCode::directory_hash_full;
   if (exchange) {
     if (!renaming.moves() || !renaming.target->is_directory()) return {};
@@ -110,6 +112,12 @@ Status FileSystemImpl::check_rename(Renaming& renaming) {
     return ErrorCode::is_a_directory;
   }
   return {};
+}
+
+Status FileSystemImpl::check_rename_flags(Renaming& renaming) {
+  FS_TRY(check_entry_may_go(renaming.parent, *renaming.source));
+  if (!renaming.target) return check_entry_may_come(renaming.new_parent);
+  return check_entry_may_go(renaming.new_parent, *renaming.target);
 }
 
 // Only renames change who is above whom, and they wait for the rename mutex.

@@ -36,6 +36,7 @@ fuse_lowlevel_ops make_operations() {
   install_file_operations(operations);
   install_directory_operations(operations);
   install_control_operations(operations);
+  install_ioctl_operations(operations);
   return operations;
 }
 
@@ -53,11 +54,13 @@ void Adapter::initialise(fuse_conn_info& connection) {
   // would be undone in the kernel and stand here. A SETATTR after OPEN costs less than that.
   uint32_t unwanted = FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_SPLICE_READ |
                       FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_HANDLE_KILLPRIV |
-                      FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_DONT_MASK |
-                      FUSE_CAP_POSIX_ACL;
+                      FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS;
   uint32_t wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_READDIRPLUS |
                     FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPORT_SUPPORT |
                     FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_IOCTL_DIR;
+  // A default access control list takes the place of the umask, which only we can decide.
+  constexpr uint32_t kAccessLists = FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
+  if ((connection.capable & kAccessLists) == kAccessLists) wanted |= kAccessLists;
   if (options_.cache == CacheMode::kernel) {
     wanted |= FUSE_CAP_WRITEBACK_CACHE;
   } else {
@@ -108,6 +111,7 @@ Result<NewFile> new_file(fuse_req_t req, Ino parent, mode_t mode) {
   file.mode = mode;
   file.uid = caller->uid;
   file.gid = caller->gid;
+  file.umask = caller->umask;
   const Attributes directory = FS_TRY(Adapter::of(req).fs().get_attributes(parent));
   if (directory.mode & S_ISGID) {
     file.gid = directory.gid;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <fuse_lowlevel.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -94,12 +95,19 @@ void install_attribute_operations(fuse_lowlevel_ops& operations);
 void install_file_operations(fuse_lowlevel_ops& operations);
 void install_directory_operations(fuse_lowlevel_ops& operations);
 void install_control_operations(fuse_lowlevel_ops& operations);
+void install_ioctl_operations(fuse_lowlevel_ops& operations);
 
 inline void reply_error(fuse_req_t req, const Error& error) {
   fuse_reply_err(req, error.errno_value());
 }
 inline void reply_status(fuse_req_t req, const Status& status) {
   fuse_reply_err(req, status.ok() ? 0 : status.error().errno_value());
+}
+
+// Root, and whoever runs the daemon.
+inline bool is_manager(fuse_req_t req) {
+  const uid_t caller = fuse_req_ctx(req)->uid;
+  return caller == 0 || caller == ::geteuid();
 }
 
 // What a thing made in `parent` by the request's caller gets: in a setgid directory the group is

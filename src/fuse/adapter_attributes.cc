@@ -16,18 +16,21 @@ void reply_attributes(fuse_req_t req, const Result<Attributes>& attributes) {
 
 // Through a handle the kernel asks before it takes a write(2) into its cache; fstat(2) comes
 // without.
-bool must_refuse_writes(Adapter& adapter, Ino ino) {
+Status may_cache_write(Adapter& adapter, Ino ino, HandleId handle) {
   constexpr uint64_t kEnoughBlocks = 256;
-  if (!adapter.full_files().contains(ino)) return false;
-  if (adapter.fs().statistics().available_blocks < kEnoughBlocks) return true;
+  if (adapter.options().cache == CacheMode::kernel) {
+    FS_TRY(adapter.fs().may_cache_write(ino, handle));
+  }
+  if (!adapter.full_files().contains(ino)) return {};
+  if (adapter.fs().statistics().available_blocks < kEnoughBlocks) return ErrorCode::no_space;
   adapter.full_files().remove(ino);
-  return false;
+  return {};
 }
 
 void op_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
-  if (file != nullptr && must_refuse_writes(Adapter::of(req), Ino(ino))) {
-    fuse_reply_err(req, ENOSPC);
-    return;
+  if (file != nullptr) {
+    const Status status = may_cache_write(Adapter::of(req), Ino(ino), file->fh);
+    if (!status.ok()) return reply_error(req, status.error());
   }
   reply_attributes(req, Adapter::of(req).fs().get_attributes(Ino(ino)));
 }

@@ -1,23 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Talking to the running daemon: extended attributes, those of virtual_attributes.h and the control
-// attributes of the root directory (see stablefs/control.h), and the shutdown ioctl.
-#include <linux/fs.h>
-#include <sys/ioctl.h>
+// Extended attributes: stored ones, those of virtual_attributes.h, and the control attributes of
+// the root directory, by which one talks to the running daemon (see stablefs/control.h).
+#include <sys/xattr.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "format/xattr.h"
 #include "fuse/adapter.h"
 #include "fuse/virtual_attributes.h"
 #include "stablefs/control.h"
 
 namespace stablefs {
 namespace {
-
-// As other filesystems have it: stop at once and write nothing more.
-const unsigned kIoctlShutdown = _IOR('X', 125, uint32_t);
 
 std::string statistics_json(Adapter& adapter) {
   nlohmann::json out = nlohmann::json::object();
@@ -56,6 +52,12 @@ void reply_result(fuse_req_t req, const Result<std::string>& value, size_t size)
   reply_value(req, std::string_view(*value), size);
 }
 
+Result<std::string> get_attribute(fuse_req_t req, Ino ino, std::string_view name) {
+  if (is_virtual_attribute(ino, name)) return get_virtual_attribute(req, ino, name);
+  const auto value = FS_TRY(Adapter::of(req).fs().get_xattr(ino, name));
+  return std::string(reinterpret_cast<const char*>(value.data()), value.size());
+}
+
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
   Adapter& adapter = Adapter::of(req);
   const std::string_view wanted(name);
@@ -66,14 +68,8 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) 
   } else if (Ino(ino) == kRootIno && wanted == kControlInfo && adapter.options().info) {
     reply_value(req, adapter.options().info(), size);
   } else {
-    reply_result(req, get_virtual_attribute(req, Ino(ino), wanted), size);
+    reply_result(req, get_attribute(req, Ino(ino), wanted), size);
   }
-}
-
-// Root, and whoever runs the daemon.
-bool is_manager(fuse_req_t req) {
-  const uid_t caller = fuse_req_ctx(req)->uid;
-  return caller == 0 || caller == ::geteuid();
 }
 
 int set_mark(const AdapterOptions& options, std::string_view text) {
@@ -101,12 +97,38 @@ int tune(fuse_req_t req, std::string_view setting) {
   return 0;
 }
 
+// The kernel keeps everybody else from reading trusted attributes, but not from seeing their names.
+Result<std::string> list_attributes(fuse_req_t req, Ino ino) {
+  std::string all = FS_TRY(list_virtual_attributes(req, ino));
+  const bool sees_trusted = fuse_req_ctx(req)->uid == 0;
+  for (const std::string& name : FS_TRY(Adapter::of(req).fs().list_xattrs(ino))) {
+    if (!sees_trusted && namespace_of_xattr(name) == XattrNamespace::trusted) continue;
+    all += name;
+    all += '\0';
+  }
+  return all;
+}
+
 void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
-  reply_result(req, list_virtual_attributes(req, Ino(ino)), size);
+  reply_result(req, list_attributes(req, Ino(ino)), size);
 }
 
 void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
-  reply_status(req, remove_virtual_attribute(req, Ino(ino), name));
+  const bool made = is_virtual_attribute(Ino(ino), name);
+  reply_status(req, made ? remove_virtual_attribute(req, Ino(ino), name)
+                         : Adapter::of(req).fs().remove_xattr(Ino(ino), name));
+}
+
+Status set_attribute(fuse_req_t req, Ino ino, std::string_view name, std::string_view value,
+                     int flags) {
+  if (is_virtual_attribute(ino, name)) {
+    return set_virtual_attribute(req, ino, name, value, flags);
+  }
+  XattrChange change;
+  if ((flags & XATTR_CREATE) != 0) change.mode = XattrMode::create;
+  if ((flags & XATTR_REPLACE) != 0) change.mode = XattrMode::replace;
+  change.clear_sgid = (current_request()->setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID) != 0;
+  return Adapter::of(req).fs().set_xattr(ino, name, std::as_bytes(std::span(value)), change);
 }
 
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, size_t size,
@@ -119,35 +141,8 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* v
   } else if (Ino(ino) == kRootIno && wanted == kControlTune) {
     fuse_reply_err(req, tune(req, text));
   } else {
-    reply_status(req, set_virtual_attribute(req, Ino(ino), name, {value, size}, flags));
+    reply_status(req, set_attribute(req, Ino(ino), wanted, text, flags));
   }
-}
-
-// FITRIM, as fstrim(8) and `stablefs trim` ask for it.
-void trim(fuse_req_t req, const void* in, size_t in_size) {
-  fstrim_range range{};
-  if (in_size < sizeof range) return reply_error(req, ErrorCode::invalid_argument);
-  std::memcpy(&range, in, sizeof range);
-  const Result<uint64_t> trimmed = Adapter::of(req).fs().trim(range.start, range.len, range.minlen);
-  if (!trimmed.ok()) return reply_error(req, trimmed.error());
-  range.len = *trimmed;
-  fuse_reply_ioctl(req, 0, &range, sizeof range);
-}
-
-void op_ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*, unsigned,
-              const void* in, size_t in_size, size_t) {
-  if (command != kIoctlShutdown && command != FITRIM) {
-    fuse_reply_err(req, ENOTTY);
-    return;
-  }
-  const bool allowed = command == FITRIM ? is_manager(req) : fuse_req_ctx(req)->uid == 0;
-  if (!allowed) {
-    fuse_reply_err(req, EPERM);
-    return;
-  }
-  if (command == FITRIM) return trim(req, in, in_size);
-  Adapter::of(req).fs().stop();
-  fuse_reply_ioctl(req, 0, nullptr, 0);
 }
 
 }  // namespace
@@ -157,7 +152,6 @@ void install_control_operations(fuse_lowlevel_ops& operations) {
   operations.setxattr = op_setxattr;
   operations.listxattr = op_listxattr;
   operations.removexattr = op_removexattr;
-  operations.ioctl = op_ioctl;
 }
 
 }  // namespace stablefs

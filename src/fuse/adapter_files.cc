@@ -123,11 +123,11 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_fil
 // Writes until all is done or an error tells why not. For pages from the kernel's cache: it looks
 // at the error of such a reply only, never at a short count, so one would lose the rest unseen.
 Result<uint64_t> write_all(FileSystem& fs, Ino ino, HandleId handle, uint64_t offset,
-                           const BufferSlice& payload, bool kill, bool times_follow) {
+                           const BufferSlice& payload, bool kill, WriteOrigin origin) {
   uint64_t done = 0;
   while (done < payload.size()) {
     done += FS_TRY(fs.write(ino, handle, offset + done, payload.slice(done, payload.size() - done),
-                            kill, times_follow));
+                            kill, origin));
   }
   return done;
 }
@@ -172,14 +172,15 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char*, size_t size, off_t of
     return write_direct(req, Ino(ino), file->fh, static_cast<uint64_t>(offset), payload,
                         {.kill_suid_sgid = kill, .sync = sync_of(in->flags)});
   }
-  const bool times_follow = cached && adapter.options().cache == CacheMode::kernel;
+  WriteOrigin origin = cached ? WriteOrigin::mapping : WriteOrigin::caller;
+  if (cached && adapter.options().cache == CacheMode::kernel) origin = WriteOrigin::kernel_cache;
   FileSystem& fs = adapter.fs();
   const auto offset_bytes = static_cast<uint64_t>(offset);
   const Result<uint64_t> written =
-      cached ? write_all(fs, Ino(ino), file->fh, offset_bytes, payload, kill, times_follow)
-             : fs.write(Ino(ino), file->fh, offset_bytes, payload, kill, times_follow);
+      cached ? write_all(fs, Ino(ino), file->fh, offset_bytes, payload, kill, origin)
+             : fs.write(Ino(ino), file->fh, offset_bytes, payload, kill, origin);
   if (!written.ok()) {
-    if (times_follow && written.error().code() == ErrorCode::no_space) {
+    if (origin == WriteOrigin::kernel_cache && written.error().code() == ErrorCode::no_space) {
       adapter.full_files().add(Ino(ino));
       let_kernel_ask_again(adapter, Ino(ino));
     }

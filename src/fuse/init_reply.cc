@@ -12,7 +12,8 @@ uint64_t offered_init_flags(const fuse_init_in& request) {
 }
 
 void complete_init_reply(const fuse_init_in& request, fuse_init_out& reply) {
-  constexpr uint64_t kAdded = kInitParallelDirops | kInitHandleKillprivV2 | kInitDirectIoAllowMmap;
+  constexpr uint64_t kAdded =
+      kInitParallelDirops | kInitHandleKillprivV2 | kInitSetxattrExt | kInitDirectIoAllowMmap;
   const uint64_t offered = offered_init_flags(request);
   const uint64_t added = kAdded & offered;
   reply.flags |= static_cast<uint32_t>(added);

@@ -19,6 +19,7 @@ inline constexpr uint32_t kProtocolMinor = 45;
 // INIT flags by bit; bits from 32 travel in `flags2`.
 inline constexpr uint64_t kInitParallelDirops = 1ull << 18;
 inline constexpr uint64_t kInitHandleKillprivV2 = 1ull << 28;
+inline constexpr uint64_t kInitSetxattrExt = 1ull << 29;
 inline constexpr uint64_t kInitExt = 1ull << 30;
 inline constexpr uint64_t kInitDirectIoAllowMmap = 1ull << 36;
 

@@ -18,6 +18,7 @@ struct Request {
   std::span<const std::byte> arguments;  // everything behind the header
   BufferSlice payload;                   // WRITE: the data, page-aligned; else empty
   std::span<std::byte> reply_memory;     // page-aligned, kMaxWriteBytes: READ, READDIR answers
+  uint32_t setxattr_flags = 0;           // SETXATTR: those libfuse does not know
   uint32_t extra_open_flags = 0;         // put into the reply of OPEN and CREATE
   bool succeeded = false;                // a reply without error has reached the kernel
 

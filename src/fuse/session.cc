@@ -280,7 +280,15 @@ void Session::serve(Request& request, std::byte* message, size_t length) {
   switch (header.opcode) {
     case FUSE_INIT:
       pass_to_library(message, length);
-      if (request.succeeded) set_initialised();
+      if (request.succeeded) {
+        const auto* in = request.arguments_as<fuse_init_in>();
+        setxattr_extended_ = in != nullptr && (offered_init_flags(*in) & kInitSetxattrExt) != 0;
+        set_initialised();
+      }
+      return;
+    case FUSE_SETXATTR:
+      if (setxattr_extended_) return pass_setxattr(request, message, length);
+      pass_to_library(message, length);
       return;
     case FUSE_SYNCFS: {
       const Status status = adapter_.sync_all();
@@ -309,6 +317,21 @@ void Session::pass_to_library(std::byte* message, size_t length) {
   buffer.mem = message;
   buffer.size = length;
   fuse_session_process_buf(library_, &buffer);
+}
+
+// The library knows the short form only: what is in front of the flags that are too much moves up
+// to them.
+void Session::pass_setxattr(Request& request, std::byte* message, size_t length) {
+  constexpr size_t kExcess = sizeof(fuse_setxattr_in) - FUSE_COMPAT_SETXATTR_IN_SIZE;
+  const auto* in = request.arguments_as<fuse_setxattr_in>();
+  if (in == nullptr) return reply(request.header->unique, EIO);
+  request.setxattr_flags = in->setxattr_flags;
+  std::memmove(message + kExcess, message, kHeaderBytes + FUSE_COMPAT_SETXATTR_IN_SIZE);
+  auto* header = reinterpret_cast<fuse_in_header*>(message + kExcess);
+  header->len -= kExcess;
+  request.header = header;
+  request.arguments = request.arguments.subspan(kExcess);
+  pass_to_library(message + kExcess, length - kExcess);
 }
 
 void Session::reply(uint64_t unique, int error, std::span<const std::byte> body) {

@@ -50,6 +50,7 @@ class Session {
   RequestWorker::Received receive(std::span<std::byte> memory, size_t& length);
   void serve(Request& request, std::byte* message, size_t length);
   void pass_to_library(std::byte* message, size_t length);
+  void pass_setxattr(Request& request, std::byte* message, size_t length);
   void reply(uint64_t unique, int error, std::span<const std::byte> body = {});
   void prune(Ino ino);
   void set_initialised() FS_EXCLUDES(mutex_);
@@ -63,6 +64,7 @@ class Session {
   PayloadPool pool_;
   WorkerPool workers_;
   std::atomic<bool> destroyed_{false};
+  std::atomic<bool> setxattr_extended_{false};
 
   Mutex mutex_{LockRank::session, "session"};
   CondVar changed_;

@@ -180,6 +180,11 @@ Call call_of(fuse_req_t req, Ino ino) {
 
 }  // namespace
 
+bool is_virtual_attribute(Ino ino, std::string_view name) {
+  std::string_view argument;
+  return find(ino, name, argument) != nullptr;
+}
+
 Result<std::string> get_virtual_attribute(fuse_req_t req, Ino ino, std::string_view name) {
   Call call = call_of(req, ino);
   const VirtualAttribute* attribute = find(ino, name, call.argument);

@@ -14,6 +14,8 @@
 
 namespace stablefs {
 
+// There may be one of this name here, so none is stored.
+bool is_virtual_attribute(Ino ino, std::string_view name);
 // not_supported when there is none of this name here.
 Result<std::string> get_virtual_attribute(fuse_req_t req, Ino ino, std::string_view name);
 // `flags`: XATTR_CREATE, XATTR_REPLACE.

@@ -73,7 +73,7 @@ Result<Attributes> FakeFileSystem::add(Ino parent, std::string_view name, const 
   const Ino ino(next_ino_++);
   Node& node = nodes_[ino];
   node.attributes.ino = ino;
-  node.attributes.mode = file.mode;
+  node.attributes.mode = file.mode & ~file.umask;
   node.attributes.uid = file.uid;
   node.attributes.gid = file.gid;
   node.attributes.device_major = file.device_major;
@@ -264,9 +264,38 @@ Result<uint64_t> FakeFileSystem::read(Ino ino, HandleId, uint64_t offset_bytes,
   return uint64_t{length};
 }
 
+Result<std::vector<std::byte>> FakeFileSystem::get_xattr(Ino ino, std::string_view name) {
+  MutexLock lock(mutex_);
+  const Node* node = find(ino);
+  if (node == nullptr) return ErrorCode::stale_inode;
+  if (name.starts_with("system.")) return ErrorCode::not_supported;
+  const auto found = node->xattrs.find(name);
+  if (found == node->xattrs.end()) return ErrorCode::no_attribute;
+  return found->second;
+}
+
+Status FakeFileSystem::set_xattr(Ino ino, std::string_view name, std::span<const std::byte> value,
+                                 const XattrChange& change) {
+  MutexLock lock(mutex_);
+  Node* node = find(ino);
+  if (node == nullptr) return ErrorCode::stale_inode;
+  seen_.xattr_change = change;
+  node->xattrs[std::string(name)].assign(value.begin(), value.end());
+  return {};
+}
+
+Result<std::vector<std::string>> FakeFileSystem::list_xattrs(Ino ino) {
+  MutexLock lock(mutex_);
+  const Node* node = find(ino);
+  if (node == nullptr) return ErrorCode::stale_inode;
+  std::vector<std::string> names;
+  for (const auto& [name, value] : node->xattrs) names.push_back(name);
+  return names;
+}
+
 Result<uint64_t> FakeFileSystem::write(Ino ino, HandleId, uint64_t offset_bytes,
                                        const BufferSlice& payload, bool kill_suid_sgid,
-                                       bool /*times_follow*/) {
+                                       WriteOrigin) {
   MutexLock lock(mutex_);
   if (stopped_) return ErrorCode::shut_down;
   Node* node = find(ino);

@@ -21,6 +21,7 @@ class FakeFileSystem final : public FileSystem {
     uint64_t syncs = 0, fsyncs = 0, truncating_opens = 0, kills = 0;
     uint64_t lookups_counted = 0, forgotten = 0;
     bool closed = false;
+    XattrChange xattr_change;  // of the last set_xattr
   };
   Observations observations();
   // Keeps every payload of 128 KiB and more, as a cache that adopts does.
@@ -48,6 +49,12 @@ class FakeFileSystem final : public FileSystem {
   Result<std::string> read_symlink(Ino ino) override;
   Result<Attributes> get_attributes(Ino ino) override;
   Result<Attributes> set_attributes(Ino ino, const AttributeChange& change) override;
+  Status set_flags(Ino, uint32_t) override { return ErrorCode::not_supported; }
+  Result<std::vector<std::byte>> get_xattr(Ino ino, std::string_view name) override;
+  Status set_xattr(Ino ino, std::string_view name, std::span<const std::byte> value,
+                   const XattrChange& change) override;
+  Status remove_xattr(Ino, std::string_view) override { return ErrorCode::no_attribute; }
+  Result<std::vector<std::string>> list_xattrs(Ino ino) override;
   Status read_directory(
       Ino ino, uint64_t after, bool count_lookup,
       const std::function<bool(const DirectoryEntry&, const Attributes*)>& emit) override;
@@ -57,11 +64,12 @@ class FakeFileSystem final : public FileSystem {
                         std::span<std::byte> out) override;
   Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
                          const BufferSlice& payload, bool kill_suid_sgid,
-                         bool times_follow) override;
+                         WriteOrigin origin) override;
   void write_direct(Ino ino, HandleId handle, uint64_t offset_bytes, const BufferSlice& payload,
                     const DirectWriteOptions& options, DirectDone done) override {
-    done(write(ino, handle, offset_bytes, payload, options.kill_suid_sgid, false));
+    done(write(ino, handle, offset_bytes, payload, options.kill_suid_sgid, WriteOrigin::caller));
   }
+  Status may_cache_write(Ino, HandleId) override { return {}; }
   Status punch(Ino, HandleId, uint64_t, uint64_t) override { return ErrorCode::not_supported; }
   Status zero(Ino, HandleId, uint64_t, uint64_t, bool) override { return ErrorCode::not_supported; }
   void abort() override {}
@@ -93,6 +101,7 @@ class FakeFileSystem final : public FileSystem {
     std::string target;
     std::vector<std::byte> data;
     std::map<std::string, Ino> entries;
+    std::map<std::string, std::vector<std::byte>, std::less<>> xattrs;
     Ino parent;
   };
 

@@ -194,8 +194,9 @@ Status Operator::write(Event& event, const OpenFile* file) {
   const Walk walk(fs_, file == nullptr ? event.path : "/");
   const Ino ino = file != nullptr ? file->ino : FS_TRY(walk.ino());
   const uint64_t length = event.bytes.size();
-  const uint64_t done = FS_TRY(fs_.write(ino, file != nullptr ? file->handle : 0, event.offset,
-                                         payload_of(event.bytes), false, event.times_follow));
+  const uint64_t done = FS_TRY(
+      fs_.write(ino, file != nullptr ? file->handle : 0, event.offset, payload_of(event.bytes),
+                false, event.times_follow ? WriteOrigin::kernel_cache : WriteOrigin::caller));
   if (done == 0 || done > length) complain(event, fmt::format("wrote {} bytes", done));
   event.bytes.resize(std::min(done, length));
   return {};

@@ -17,7 +17,7 @@ void CheckFixture::populate(Store& store) {
     Transaction more;
     const uint64_t ino = kFirstMany + i;
     more.put_struct(inode_key(ino), inode(S_IFREG | 0600, 1));
-    more.put(Key(Ino(ino), ItemKind::xattr, 99), std::vector<std::byte>(900));
+    put_xattr(more, ino, "user.many", std::vector<std::byte>(900));
     name(more, kDirectory, "many" + std::to_string(i), ino, DT_REG);
     REQUIRE(store.commit(more, false).ok());
   }

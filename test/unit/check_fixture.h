@@ -19,6 +19,7 @@
 #include "device/memory_device.h"
 #include "format/dirent.h"
 #include "format/items.h"
+#include "format/xattr.h"
 #include "store/store.h"
 
 namespace stablefs {
@@ -201,6 +202,34 @@ class CheckFixture {
     std::memcpy(value.data() + sizeof dirent, name.data(), name.size());
     return value;
   }
+  Key xattr_key(uint64_t ino, const std::string& name, uint32_t chunk = 0, uint32_t ordinal = 0) {
+    const DiskSuperblock s = superblock();
+    return Key(Ino(ino), ItemKind::xattr,
+               xattr_offset(xattr_hash(dirent_hash(s.hash_seed, name)), ordinal, chunk));
+  }
+  // Header, name and value of an extended attribute.
+  static std::vector<std::byte> whole_xattr(const std::string& name,
+                                            const std::vector<std::byte>& value) {
+    DiskXattr header{};
+    header.value_length_bytes = static_cast<uint32_t>(value.size());
+    header.name_length = static_cast<uint8_t>(name.size());
+    std::vector<std::byte> whole(sizeof header + name.size());
+    std::memcpy(whole.data(), &header, sizeof header);
+    std::memcpy(whole.data() + sizeof header, name.data(), name.size());
+    whole.insert(whole.end(), value.begin(), value.end());
+    return whole;
+  }
+  void put_xattr(Transaction& transaction, uint64_t ino, const std::string& name,
+                 const std::vector<std::byte>& value, uint32_t ordinal = 0) {
+    const auto whole = whole_xattr(name, value);
+    uint32_t chunk = 0;
+    for (size_t at = 0; at < whole.size(); at += kMaxValueBytes, ++chunk) {
+      const size_t length = std::min<size_t>(kMaxValueBytes, whole.size() - at);
+      transaction.put(xattr_key(ino, name, chunk, ordinal), std::span(whole).subspan(at, length));
+    }
+  }
+  // Something that hurts nobody.
+  void put_any(Transaction& transaction) { put_xattr(transaction, kFile, "user.any", {}); }
   static DiskInode inode(uint32_t mode, uint32_t links, uint64_t size = 0, uint64_t blocks = 0) {
     DiskInode disk{};
     disk.mode = mode;

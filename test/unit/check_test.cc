@@ -79,7 +79,7 @@ TEST_CASE("a filesystem that crashed has no problems before its journal is repla
         for (uint64_t i = 0; i < Fixture::kManyCount; i += 3) {
           const uint64_t ino = Fixture::kFirstMany + i;
           transaction.erase(Fixture::inode_key(ino));
-          transaction.erase(Key(Ino(ino), ItemKind::xattr, 99));
+          transaction.erase(fixture.xattr_key(ino, "user.many"));
           transaction.erase(fixture.dirent_key(Fixture::kDirectory, "many" + std::to_string(i)));
         }
         transaction.erase(Fixture::extent_key(Fixture::kFile, 200));
@@ -97,7 +97,7 @@ TEST_CASE("a filesystem that crashed has no problems before its journal is repla
 
 TEST_CASE("the checker writes nothing", "[check]") {
   Fixture fixture;
-  fixture.commit([](Transaction& t) { t.put(Key(Ino(3), ItemKind::xattr, 1), {}); }, true);
+  fixture.commit([&](Transaction& t) { fixture.put_any(t); }, true);
   const MemoryImage before = fixture.device().image();
   fixture.check(true);
   CHECK(before == fixture.device().image());
@@ -173,10 +173,10 @@ TEST_CASE("check: superblock_slots_differ", "[check]") {
 TEST_CASE("check: journal_lost when a batch in the middle is damaged", "[check]") {
   Fixture fixture;
   fixture.with_store(
-      [](Store& store) {
+      [&](Store& store) {
         for (uint64_t i = 0; i < 3; ++i) {
           Transaction transaction;
-          transaction.put(Key(Ino(3), ItemKind::xattr, i), {});
+          fixture.put_any(transaction);
           REQUIRE(store.sync(store.commit(transaction, false).value()).ok());
         }
       },
@@ -189,7 +189,7 @@ TEST_CASE("check: journal_lost when a batch in the middle is damaged", "[check]"
 
 TEST_CASE("check: journal_not_empty", "[check]") {
   Fixture fixture;
-  fixture.commit([](Transaction& t) { t.put(Key(Ino(3), ItemKind::xattr, 1), {}); }, true);
+  fixture.commit([&](Transaction& t) { fixture.put_any(t); }, true);
   fixture.change_superblock([](DiskSuperblock& s) { s.clean = 1; });
   fixture.expect_only(ProblemId::journal_not_empty);
 }
@@ -236,7 +236,7 @@ TEST_CASE("check: journal_unreadable and data_unreadable are reported, not fatal
 
 TEST_CASE("check: open_failed when the journal contradicts the space maps", "[check]") {
   Fixture fixture;
-  fixture.commit([](Transaction& t) { t.put(Key(Ino(3), ItemKind::xattr, 1), {}); }, true);
+  fixture.commit([&](Transaction& t) { fixture.put_any(t); }, true);
   // The same record, but with an operation that cannot be applied.
   const DiskSuperblock s = fixture.superblock();
   const uint64_t lba = s.journal_start + s.journal_tail_block;
@@ -447,7 +447,7 @@ TEST_CASE("check: reference_unwritten", "[check]") {
 
 TEST_CASE("check: item_invalid", "[check]") {
   Fixture fixture;
-  const Key key(Ino(150), ItemKind::xattr, 99);
+  const Key key = fixture.xattr_key(150, "user.many");
   fixture.change_node(key, 0, [&](std::span<std::byte> image) {
     for (uint32_t i = 0; i < header(image).count; ++i) {
       if (from_disk(slots(image)[i]) == key) {
@@ -460,7 +460,7 @@ TEST_CASE("check: item_invalid", "[check]") {
 
 TEST_CASE("check: item_without_inode", "[check]") {
   Fixture fixture;
-  fixture.commit([](Transaction& t) { t.put(Key(Ino(80), ItemKind::xattr, 1), {}); });
+  fixture.commit([&](Transaction& t) { fixture.put_xattr(t, 80, "user.x", {}); });
   fixture.expect_only(ProblemId::item_without_inode);
 }
 

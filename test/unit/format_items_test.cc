@@ -116,6 +116,7 @@ TEST_CASE("an inode with one impossible field is refused", "[format]") {
       {"size", [](auto& i) { i.size_bytes = kMaxFileBytes + 1; }},
       {"block count", [](auto& i) { i.block_count = ~0ull; }},
       {"app tag", [](auto& i) { i.app_tag = 0xFFFF; }},
+      {"flags", [](auto& i) { i.flags = 0x8; }},
       {"reserved0", [](auto& i) { i.reserved0 = 1; }},
       {"reserved", [](auto& i) { i.reserved[15] = 1; }},
   };
@@ -273,8 +274,6 @@ TEST_CASE("orphans, references and chunks are checked", "[format]") {
   CHECK_FALSE(valid(Key(Ino(9), ItemKind::inline_data, 500), Bytes(95)));
   CHECK_FALSE(valid(Key(Ino(9), ItemKind::inline_data, 5000), Bytes(95)));
   CHECK_FALSE(valid(Key(Ino(9), ItemKind::inline_data, 0), {}));
-  CHECK(valid(Key(Ino(9), ItemKind::xattr, 77), Bytes(1000)));
-  CHECK_FALSE(valid(Key(Ino(9), ItemKind::xattr, 77), Bytes(1001)));
 }
 
 TEST_CASE("kinds that are unknown or not in use are refused", "[format]") {

@@ -11,6 +11,7 @@
 #include "crash_points.h"
 #include "device/memory_device.h"
 #include "format/superblock.h"
+#include "format/xattr.h"
 
 using namespace stablefs;
 
@@ -49,9 +50,13 @@ FormatOptions format_options(uint8_t copies = 1) {
   return o;
 }
 
-// Extended attribute items may hold any bytes: good for testing the store alone.
+// Chunks of extended attributes, but for the first, may hold any bytes: good for testing the store
+// alone.
+Key any_key(Ino ino, uint64_t n) {
+  return Key(ino, ItemKind::xattr, n << kXattrChunkBits | 1);
+}
 Key key_of(uint64_t n) {
-  return Key(Ino(2 + n % 50), ItemKind::xattr, n);
+  return any_key(Ino(2 + n % 50), n);
 }
 
 Model read_all(Store& store) {
@@ -159,7 +164,7 @@ struct Pointer {
   le32 checksum;
 };
 Key pointer_key(uint64_t n) {
-  return Key(Ino(500), ItemKind::xattr, n);
+  return any_key(Ino(500), n);
 }
 using Pointers = std::map<uint64_t, uint32_t>;  // n -> checksum of its block
 
@@ -450,7 +455,7 @@ TEST_CASE("a full filesystem refuses growth, still deletes, and gets its space b
   uint64_t n = 0;
   for (;; ++n) {
     Transaction tx;
-    tx.put(Key(Ino(10 + n), ItemKind::xattr, 5), Value(900));
+    tx.put(any_key(Ino(10 + n), 5), Value(900));
     auto result = store->commit(tx, true);
     if (!result.ok()) {
       REQUIRE(result.error().code() == ErrorCode::no_space);
@@ -463,7 +468,7 @@ TEST_CASE("a full filesystem refuses growth, still deletes, and gets its space b
   REQUIRE_FALSE(store->reserve_space(64).ok());
   for (uint64_t i = 0; i < n; ++i) {
     Transaction tx;
-    tx.erase(Key(Ino(10 + i), ItemKind::xattr, 5));
+    tx.erase(any_key(Ino(10 + i), 5));
     REQUIRE(store->commit(tx, false).ok());
   }
   REQUIRE(store->checkpoint().ok());
@@ -488,7 +493,7 @@ TEST_CASE("many threads commit and sync at once", "[store][threads]") {
       threads.emplace_back("committer", [&, t] {
         Prng prng(100 + t);
         for (int i = 0; i < 1000; ++i) {
-          Key key(Ino(100 + t), ItemKind::xattr, prng.below(300));
+          Key key = any_key(Ino(100 + t), prng.below(300));
           Transaction tx;
           Value value = random_value(prng, 200);
           tx.put(key, value);
@@ -540,7 +545,7 @@ TEST_CASE("a transaction that empties leaves and puts keys of them needs no luck
   Fixture f;
   MemoryDevice device(8192);
   REQUIRE(format_device(device, format_options()).ok());
-  const auto key = [](uint64_t n) { return Key(Ino(5), ItemKind::xattr, n); };
+  const auto key = [](uint64_t n) { return any_key(Ino(5), n); };
   const Value value(1000, std::byte{7});  // three a leaf
   Model model;
   auto store = f.open(device);
