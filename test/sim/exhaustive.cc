@@ -46,6 +46,14 @@ Letter truncate(const char* name, const char* path, uint64_t size) {
   return {name, {.kind = EventKind::truncate, .path = path, .size = size}};
 }
 
+Letter set_xattr(const char* name, const char* path, uint64_t length) {
+  return {name,
+          {.kind = EventKind::set_xattr,
+           .path = path,
+           .bytes = std::string(length, 'x'),
+           .xattr = "user.x"}};
+}
+
 Letter range(const char* name, Event event, uint64_t offset, uint64_t length) {
   event.path = kFile;
   event.offset = offset;
@@ -87,6 +95,8 @@ const std::vector<Letter>& alphabet() {
       letter("mkdir", EventKind::make_directory, "/t0_dir2"),
       letter("rmdir", EventKind::remove_directory, kDirectory),
       {"symlink", {.kind = EventKind::symlink, .path = "/t0_symlink", .bytes = "target"}},
+      set_xattr("set an attribute", kFile, 2500),
+      set_xattr("set a shorter attribute", kFile, 10),
       letter("fsync the file", EventKind::fsync, kFile),
       letter("fsync a directory", EventKind::fsync, "/"),
       letter("sync", EventKind::syncfs, ""),

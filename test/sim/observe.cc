@@ -66,6 +66,7 @@ class Observer {
     found_.tree.names[path] = id;
     Node& node = found_.tree.nodes[id];
     node.mode = attributes.mode & 07777;
+    FS_TRY(read_xattrs(attributes.ino, node));
     if (S_ISDIR(attributes.mode)) {
       node.type = NodeType::directory;
       return walk(attributes.ino, path + "/");
@@ -77,6 +78,14 @@ class Observer {
       node.target = FS_TRY(fs_.read_symlink(attributes.ino));
     } else if (path != std::string("/") + kFillerName && links_[id] == 1) {
       FS_TRY(read(attributes, path, node.content));
+    }
+    return {};
+  }
+
+  Status read_xattrs(Ino ino, Node& node) {
+    for (const std::string& name : FS_TRY(fs_.list_xattrs(ino))) {
+      const auto value = FS_TRY(fs_.get_xattr(ino, name));
+      node.xattrs[name].assign(reinterpret_cast<const char*>(value.data()), value.size());
     }
     return {};
   }

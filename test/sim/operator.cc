@@ -86,6 +86,15 @@ Status Operator::execute(Event& event, const OpenFile* file) {
     case EventKind::set_mode:
       change.mode = event.mode;
       return this->change(event, change);
+    case EventKind::set_xattr: {
+      const Walk walk(fs_, event.path);
+      const std::span value(event.bytes.data(), event.bytes.size());
+      return fs_.set_xattr(FS_TRY(walk.ino()), event.xattr, std::as_bytes(value), {});
+    }
+    case EventKind::remove_xattr: {
+      const Walk walk(fs_, event.path);
+      return fs_.remove_xattr(FS_TRY(walk.ino()), event.xattr);
+    }
     case EventKind::truncate:
       change.size_bytes = event.size;
       return this->change(event, change);

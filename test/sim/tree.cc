@@ -12,9 +12,10 @@
 namespace stablefs::sim {
 
 const char* to_string(EventKind kind) {
-  constexpr const char* kNames[] = {
-      "create", "mkdir",    "symlink", "link", "unlink",   "rmdir", "rename", "exchange",
-      "chmod",  "truncate", "write",   "zero", "allocate", "fsync", "syncfs", "nothing"};
+  constexpr const char* kNames[] = {"create",      "mkdir",    "symlink",  "link",  "unlink",
+                                    "rmdir",       "rename",   "exchange", "chmod", "setxattr",
+                                    "removexattr", "truncate", "write",    "zero",  "allocate",
+                                    "fsync",       "syncfs",   "nothing"};
   static_assert(std::size(kNames) == static_cast<size_t>(EventKind::nothing) + 1);
   return kNames[static_cast<size_t>(kind)];
 }
@@ -34,6 +35,7 @@ std::string Event::text() const {
     text += fmt::format(" offset {} length {}{}", offset, size, keep_size ? " keep size" : "");
   }
   if (kind == EventKind::truncate) text += fmt::format(" to {}", size);
+  if (!xattr.empty()) text += fmt::format(" {} of {} bytes", xattr, bytes.size());
   if (kind == EventKind::set_mode) text += fmt::format(" {:o}", mode);
   if (synchronous) text += " synchronous";
   if (foreign) text += " (of another thread)";
@@ -86,15 +88,15 @@ void Tree::apply(const Event& event) {
   switch (event.kind) {
     case EventKind::create:
       names[event.path] = event.node;
-      nodes[event.node] = {NodeType::file, event.mode, {}, {}};
+      nodes[event.node] = {NodeType::file, event.mode, {}, {}, {}};
       break;
     case EventKind::make_directory:
       names[event.path] = event.node;
-      nodes[event.node] = {NodeType::directory, event.mode, {}, {}};
+      nodes[event.node] = {NodeType::directory, event.mode, {}, {}, {}};
       break;
     case EventKind::symlink:
       names[event.path] = event.node;
-      nodes[event.node] = {NodeType::symlink, 0777, event.bytes, {}};
+      nodes[event.node] = {NodeType::symlink, 0777, event.bytes, {}, {}};
       break;
     case EventKind::link:
       names[event.new_path] = event.node;
@@ -117,6 +119,12 @@ void Tree::apply(const Event& event) {
     }
     case EventKind::set_mode:
       nodes[event.node].mode = event.mode;
+      break;
+    case EventKind::set_xattr:
+      nodes[event.node].xattrs[event.xattr] = event.bytes;
+      break;
+    case EventKind::remove_xattr:
+      nodes[event.node].xattrs.erase(event.xattr);
       break;
     case EventKind::truncate:
       nodes[event.node].content.resize(event.size);
@@ -188,6 +196,10 @@ std::string Tree::names_text() const {
     text += std::to_string(node.mode);
     if (node.type == NodeType::symlink) text += " -> " + node.target;
     if (!is_first) text += " = " + *first->second;
+    for (const auto& [name, value] : node.xattrs) {
+      text += fmt::format(" {} {} {:08x}", name, value.size(),
+                          crc32c(0, std::as_bytes(std::span(value.data(), value.size()))));
+    }
     text += '\n';
   }
   return text;

@@ -19,6 +19,7 @@ struct Node {
   uint32_t mode = 0;    // permission bits
   std::string target;   // of a symlink
   std::string content;  // of a file
+  std::map<std::string, std::string> xattrs{};
 };
 
 enum class EventKind : uint8_t {
@@ -31,6 +32,8 @@ enum class EventKind : uint8_t {
   rename,
   exchange,
   set_mode,
+  set_xattr,
+  remove_xattr,
   truncate,
   write,
   zero,      // or punch: a range that is zero from now on
@@ -54,7 +57,8 @@ struct Event {
   uint64_t offset = 0;        // write, zero, allocate
   uint64_t size = 0;          // truncate; zero, allocate: the length
   uint32_t mode = 0;          // set_mode and what creates
-  std::string bytes{};        // write: the data; symlink: the target
+  std::string bytes{};        // write: the data; symlink: the target; set_xattr: the value
+  std::string xattr{};        // its name
   bool synchronous = false;   // write: as if an fsync followed
   bool data_only = false;     // fsync
   bool foreign = false;       // fsync: of another thread's file
@@ -82,7 +86,8 @@ struct Tree {
   bool empty_directory(const std::string& path) const;
   // The names whose first own component (below the shared directories) begins with this prefix.
   Tree part(const std::string& owner_prefix) const;
-  // Everything of the names: types, modes, targets, which are links to one file. No contents.
+  // Everything of the names: types, modes, targets, extended attributes, which are links to one
+  // file. No contents.
   std::string names_text() const;
   std::string contents_text() const;  // and a digest of each file's contents
 };

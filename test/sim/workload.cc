@@ -11,6 +11,7 @@ namespace {
 
 constexpr uint64_t kNames = 5;
 constexpr uint64_t kDepthMax = 4;
+constexpr uint64_t kXattrNames = 3;
 constexpr uint64_t kOpenMax = 3;
 constexpr const char* kOpenFile = "(open file)";
 constexpr uint64_t kLargeBytes = 33 * kBlockSize;
@@ -67,6 +68,10 @@ void Actor::step(const Choice& choice) {
       return exchange(prng);
     case ChoiceKind::set_mode:
       return set_mode(prng);
+    case ChoiceKind::set_xattr:
+      return set_xattr(prng);
+    case ChoiceKind::remove_xattr:
+      return remove_xattr(prng);
     case ChoiceKind::truncate_down:
       return truncate(prng, false);
     case ChoiceKind::truncate_up:
@@ -223,6 +228,30 @@ void Actor::set_mode(Prng& prng) {
                      .path = *path,
                      .node = tree().names.at(*path),
                      .mode = 0600 + static_cast<uint32_t>(prng.below(0100))});
+}
+
+void Actor::set_xattr(Prng& prng) {
+  const auto path = any(prng, prng.chance(4) ? NodeType::directory : NodeType::file);
+  if (!path) return;
+  Event event{.kind = EventKind::set_xattr, .path = *path, .node = tree().names.at(*path)};
+  event.xattr = "user." + std::to_string(prng.below(kXattrNames));
+  const uint64_t length = prng.chance(20)  ? prng.below(kMaxXattrValueBytes + 1)
+                          : prng.chance(3) ? prng.below(5000)
+                                           : prng.below(100);
+  event.bytes = random_bytes(prng, length);
+  operator_.perform(std::move(event));
+}
+
+void Actor::remove_xattr(Prng& prng) {
+  const auto path = any(prng, prng.chance(4) ? NodeType::directory : NodeType::file);
+  if (!path) return;
+  const NodeId node = tree().names.at(*path);
+  const auto& xattrs = tree().nodes.at(node).xattrs;
+  if (xattrs.empty()) return;
+  operator_.perform({.kind = EventKind::remove_xattr,
+                     .path = *path,
+                     .node = node,
+                     .xattr = xattrs.begin()->first});
 }
 
 void Actor::truncate(Prng& prng, bool up) {

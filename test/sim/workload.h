@@ -31,6 +31,8 @@ namespace stablefs::sim {
   X(rename_over, 6, 2, 8)       \
   X(exchange, 2, 0, 4)          \
   X(set_mode, 2, 1, 3)          \
+  X(set_xattr, 3, 0, 8)         \
+  X(remove_xattr, 1, 0, 3)      \
   X(truncate_down, 5, 12, 1)    \
   X(truncate_up, 3, 4, 1)       \
   X(write_odd, 14, 14, 2)       \
@@ -98,6 +100,8 @@ class Actor {
   void rename(Prng& prng, bool over_a_file);
   void exchange(Prng& prng);
   void set_mode(Prng& prng);
+  void set_xattr(Prng& prng);
+  void remove_xattr(Prng& prng);
   void truncate(Prng& prng, bool up);
   void write_path(Prng& prng, ChoiceKind kind);
   void write_open(Prng& prng);
