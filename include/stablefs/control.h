@@ -4,9 +4,9 @@
 // getxattr: "stablefs.stats" gives flat JSON {"device.flushes": 12, ...}; "stablefs.info" gives
 // JSON about the mount: source, pid, uuid, label, options. setxattr: "stablefs.mark" puts its value
 // (text of at most 4096 bytes) as a mark into the log of a mount with -o iolog; "stablefs.tune"
-// takes "NAME=VALUE" (stable=auto|wait|copy) and is for root and the daemon's owner, as is
-// "stablefs.abort", which fails everything that waits, and all that comes later. Only on the root
-// directory.
+// takes "NAME=VALUE" (stable=auto|wait|copy; atime=relatime|noatime|strictatime, with "/nodir"
+// behind it not of directories) and is for root and the daemon's owner, as is "stablefs.abort",
+// which fails everything that waits, and all that comes later. Only on the root directory.
 //
 // "stablefs.in_flight" is an array of the writes of data under way, the oldest first.
 //

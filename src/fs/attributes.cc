@@ -38,8 +38,8 @@ uint32_t without_suid_sgid(uint32_t mode) {
 }
 
 void apply(const AttributeChange& change, Timestamp now, InodeAttributes& attributes) {
-  const bool is_regular = (attributes.mode & S_IFMT) == S_IFREG;
-  if (change.clear_suid_sgid && is_regular) attributes.mode = without_suid_sgid(attributes.mode);
+  const bool is_directory = (attributes.mode & S_IFMT) == S_IFDIR;
+  if (change.clear_suid_sgid && !is_directory) attributes.mode = without_suid_sgid(attributes.mode);
   if (change.mode) {
     attributes.mode = (attributes.mode & S_IFMT) | (*change.mode & kPermissionBits);
   }
@@ -64,6 +64,26 @@ bool is_times_of_writeback(const AttributeChange& change) {
                           !change.access_time && !change.access_time_now &&
                           !change.modify_time_now && !change.clear_suid_sgid;
   return times_only && change.modify_time && change.change_time;
+}
+
+const char* to_string(AtimePolicy policy) {
+  switch (policy) {
+    case AtimePolicy::relatime:
+      return "relatime";
+    case AtimePolicy::noatime:
+      return "noatime";
+    case AtimePolicy::strictatime:
+      return "strictatime";
+  }
+  return "";
+}
+
+std::optional<AtimePolicy> parse_atime_policy(std::string_view word) {
+  for (const auto policy :
+       {AtimePolicy::relatime, AtimePolicy::noatime, AtimePolicy::strictatime}) {
+    if (word == to_string(policy)) return policy;
+  }
+  return std::nullopt;
 }
 
 Attributes FileSystemImpl::attributes_of(Inode& inode) {
@@ -144,10 +164,16 @@ Status FileSystemImpl::clear_suid_sgid(Inode& inode) {
   return update.commit(false);
 }
 
-void FileSystemImpl::note_access(Inode& inode) {
-  if (options_.atime == AtimePolicy::noatime || !check_changeable().ok()) return;
-  if (!options_.directory_atime && inode.is_directory()) return;
-  if ((inode.flags & kInodeNoAccessTime) != 0) return;
+void FileSystemImpl::set_atime_policy(AtimePolicy policy, bool directory_atime) {
+  atime_ = policy;
+  directory_atime_ = directory_atime;
+}
+
+bool FileSystemImpl::note_access(Inode& inode) {
+  const AtimePolicy policy = atime_;
+  if (policy == AtimePolicy::noatime || !check_changeable().ok()) return false;
+  if (!directory_atime_ && inode.is_directory()) return false;
+  if ((inode.flags & kInodeNoAccessTime) != 0) return false;
   const Timestamp time = now();
   {
     MutexLock lock(inode.state.mutex);
@@ -155,12 +181,13 @@ void FileSystemImpl::note_access(Inode& inode) {
     const bool newer_than_change = attributes.access_time > attributes.modify_time &&
                                    attributes.access_time > attributes.change_time;
     const bool recent = newer_than_change && !a_day_passed(attributes.access_time, time);
-    if (options_.atime == AtimePolicy::relatime && recent) return;
-    if (inode.erased || attributes.access_time == time) return;
+    if (policy == AtimePolicy::relatime && recent) return false;
+    if (inode.erased || attributes.access_time == time) return false;
     attributes.access_time = time;
     inode.state.item_dirty = true;
   }
   flusher_.mark(inode);
+  return true;
 }
 
 }  // namespace stablefs

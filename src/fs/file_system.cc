@@ -69,6 +69,8 @@ Result<std::unique_ptr<FileSystem>> FileSystem::open(BlockDevice& device,
 
 FileSystemImpl::FileSystemImpl(FileSystemParts parts, const FileSystemOptions& options)
     : options_(options),
+      atime_(options.atime),
+      directory_atime_(options.directory_atime),
       device_(parts.device),
       health_(parts.health ? std::move(parts.health) : make_health(options)),
       store_(std::move(parts.store)),

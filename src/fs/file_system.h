@@ -32,6 +32,8 @@ namespace stablefs {
 
 enum class CacheMode : uint8_t { kernel, through, daemon };
 enum class AtimePolicy : uint8_t { relatime, noatime, strictatime };
+std::optional<AtimePolicy> parse_atime_policy(std::string_view word);
+const char* to_string(AtimePolicy policy);
 
 struct FileSystemOptions {
   Clock* clock = nullptr;    // required
@@ -162,11 +164,18 @@ class FileSystem {
   virtual Result<std::pair<Attributes, HandleId>> create(Ino parent, std::string_view name,
                                                          const NewFile& file,
                                                          const OpenFlags& flags) = 0;
+  // A regular file without a name (O_TMPFILE), which `link` may give one; it goes with the last
+  // use.
+  virtual Result<std::pair<Attributes, HandleId>> create_unnamed(Ino directory, const NewFile& file,
+                                                                 const OpenFlags& flags) = 0;
   virtual Result<Attributes> link(Ino ino, Ino new_parent, std::string_view new_name) = 0;
   virtual Status unlink(Ino parent, std::string_view name) = 0;
   virtual Status remove_directory(Ino parent, std::string_view name) = 0;
+  // `whiteout`: owner of the character device 0:0 that takes the old name in the same transaction;
+  // not together with an exchange.
   virtual Status rename(Ino parent, std::string_view name, Ino new_parent,
-                        std::string_view new_name, RenameMode mode) = 0;
+                        std::string_view new_name, RenameMode mode,
+                        const NewFile* whiteout = nullptr) = 0;
   virtual Result<std::string> read_symlink(Ino ino) = 0;
 
   // --- attributes
@@ -195,6 +204,9 @@ class FileSystem {
   // --- files
   virtual Result<HandleId> open_file(Ino ino, const OpenFlags& flags) = 0;
   virtual void release(HandleId handle) = 0;
+  // The file is being closed, and may have been read from a cache that is not ours: moves the
+  // access time of one that was opened for reading only. True: it has moved.
+  virtual bool note_cached_reads(HandleId handle) = 0;
   // Fills `out` from the start; returns bytes read (short at EOF, rest of `out` untouched).
   virtual Result<uint64_t> read(Ino ino, HandleId handle, uint64_t offset_bytes,
                                 std::span<std::byte> out) = 0;
@@ -248,6 +260,7 @@ class FileSystem {
                                 uint64_t least_bytes) = 0;
   // From the next write on.
   virtual void set_stable_policy(StablePolicy policy) = 0;
+  virtual void set_atime_policy(AtimePolicy policy, bool directory_atime) = 0;
   virtual const Health* health() const { return nullptr; }
   virtual FsStatistics statistics() = 0;
   virtual Statistics counters() = 0;

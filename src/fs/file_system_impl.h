@@ -55,11 +55,13 @@ class FileSystemImpl final : public FileSystem {
   Result<std::pair<Attributes, HandleId>> create(Ino parent, std::string_view name,
                                                  const NewFile& file,
                                                  const OpenFlags& flags) override;
+  Result<std::pair<Attributes, HandleId>> create_unnamed(Ino directory, const NewFile& file,
+                                                         const OpenFlags& flags) override;
   Result<Attributes> link(Ino ino, Ino new_parent, std::string_view new_name) override;
   Status unlink(Ino parent, std::string_view name) override;
   Status remove_directory(Ino parent, std::string_view name) override;
   Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name,
-                RenameMode mode) override;
+                RenameMode mode, const NewFile* whiteout = nullptr) override;
   Result<std::string> read_symlink(Ino ino) override;
 
   Result<Attributes> get_attributes(Ino ino) override;
@@ -76,6 +78,7 @@ class FileSystemImpl final : public FileSystem {
 
   Result<HandleId> open_file(Ino ino, const OpenFlags& flags) override;
   void release(HandleId handle) override;
+  bool note_cached_reads(HandleId handle) override;
   Result<uint64_t> read(Ino ino, HandleId handle, uint64_t offset_bytes,
                         std::span<std::byte> out) override;
   Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
@@ -107,6 +110,7 @@ class FileSystemImpl final : public FileSystem {
   std::vector<InFlight> in_flight(size_t limit) override { return data_->in_flight(limit); }
   Store& store() override { return *store_; }
   void set_stable_policy(StablePolicy policy) override { data_->stable().set_policy(policy); }
+  void set_atime_policy(AtimePolicy policy, bool directory_atime) override;
   const Health* health() const override { return health_.get(); }
 
   size_t inodes_in_memory() { return inodes_.size(); }  // for tests
@@ -145,6 +149,9 @@ class FileSystemImpl final : public FileSystem {
                                 std::string_view target);
   Result<InodeRef> try_create_inode(Ino parent, std::string_view name, const NewFile& file,
                                     std::string_view target);
+  Result<InodeRef> try_create_unnamed(Ino directory, const NewFile& file);
+  InodeRef new_inode(const NewFile& file, Timestamp time);
+  Result<std::pair<Attributes, HandleId>> open_created(InodeRef inode, const OpenFlags& flags);
   // One link less, in `update`; after the commit (or its failure) `settle` with what it said.
   Fate drop_link(ItemUpdate& update, Inode& inode, Timestamp time);
   void settle(Inode& inode, Fate fate, bool committed);
@@ -159,6 +166,7 @@ class FileSystemImpl final : public FileSystem {
   Status check_rename_flags(Renaming& renaming);
   Status check_not_below(Inode& moved, Ino directory);
   Status commit_replace(Renaming& renaming);
+  void leave_old_name(Renaming& renaming, ItemUpdate& update);
   Status commit_exchange(Renaming& renaming);
 
   // --- extended attributes; the caller holds the inode's attribute mutex (an ItemUpdate)
@@ -186,7 +194,7 @@ class FileSystemImpl final : public FileSystem {
   Status change_attributes(Inode& inode, const AttributeChange& change);
   Status truncate(Inode& inode, uint64_t size_bytes);
   Status clear_suid_sgid(Inode& inode);
-  void note_access(Inode& inode);
+  bool note_access(Inode& inode);  // true: the access time has moved
   Status check_may_write(const FileUse& file, uint64_t offset_bytes);
   Result<uint64_t> write_data(Inode& inode, uint64_t offset_bytes, const BufferSlice& payload,
                               std::optional<Timestamp> time);
@@ -213,7 +221,9 @@ class FileSystemImpl final : public FileSystem {
   Status emit_dots(Listing& listing);
   Status emit_batch(Listing& listing);
 
-  FileSystemOptions options_;
+  const FileSystemOptions options_;
+  std::atomic<AtimePolicy> atime_;
+  std::atomic<bool> directory_atime_;
   BlockDevice* const device_;
   const std::unique_ptr<Health> health_;
   std::unique_ptr<Store> store_;

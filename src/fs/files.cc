@@ -38,6 +38,13 @@ void FileSystemImpl::release(HandleId handle) {
   handles_.remove(handle);
 }
 
+// What is open for writing too is mostly open for writing: that its pages were read here tells
+// nothing.
+bool FileSystemImpl::note_cached_reads(HandleId handle) {
+  const std::shared_ptr<OpenFile> open = handles_.get(handle);
+  return open && !open->flags.write && note_access(*open->use);
+}
+
 Result<uint64_t> FileSystemImpl::read(Ino ino, HandleId handle, uint64_t offset_bytes,
                                       std::span<std::byte> out) {
   FS_TRY(check_running());

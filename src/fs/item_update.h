@@ -46,7 +46,7 @@ class ItemUpdate {
     InodeAttributes attributes;
     Item item;
   };
-  static constexpr size_t kMaxInodes = 4;
+  static constexpr size_t kMaxInodes = 5;
 
   const Entry& entry(const Inode& inode) const;
   Entry& entry(const Inode& inode);

@@ -49,14 +49,13 @@ void put_target(Transaction& transaction, Ino ino, std::string_view target) {
   }
 }
 
-// A directory with the set-group-ID bit hands its group down, and the bit to subdirectories.
+}  // namespace
+
 void inherit_group(const InodeAttributes& directory, InodeAttributes& created) {
   if ((directory.mode & S_ISGID) == 0) return;
   created.gid = directory.gid;
   if ((created.mode & S_IFMT) == S_IFDIR) created.mode |= S_ISGID;
 }
-
-}  // namespace
 
 InodeAttributes new_attributes(const NewFile& file, Timestamp now) {
   InodeAttributes attributes;
@@ -156,7 +155,7 @@ Result<InodeRef> FileSystemImpl::try_create_inode(Ino parent_ino, std::string_vi
   if (!place.free_cookie) return ErrorCode::directory_hash_full;
 
   const Timestamp time = now();
-  inode = inodes_.insert_new(store_->new_ino(), new_attributes(file, time));
+  inode = new_inode(file, time);
   ItemUpdate update(*store_, {parent.get(), inode.get()});
   if (update.get(*parent).link_count == 0) return ErrorCode::not_found;
   FS_TRY(check_entry_may_come(*parent));
@@ -181,6 +180,13 @@ Result<InodeRef> FileSystemImpl::try_create_inode(Ino parent_ino, std::string_vi
   inodes_.set_contents(*inode, Contents::linked);
   inodes_.add_lookup(*inode);
   return inode;
+}
+
+// A crash that loses a file gives its number to another one, but only in a later mount.
+InodeRef FileSystemImpl::new_inode(const NewFile& file, Timestamp time) {
+  InodeAttributes attributes = new_attributes(file, time);
+  attributes.generation = static_cast<uint32_t>(store_->superblock().mount_count);
+  return inodes_.insert_new(store_->new_ino(), attributes);
 }
 
 Result<Attributes> FileSystemImpl::make_node(Ino parent, std::string_view name,
@@ -214,11 +220,15 @@ Result<std::pair<Attributes, HandleId>> FileSystemImpl::create(Ino parent, std::
                                                                const OpenFlags& flags) {
   NewFile regular = file;
   regular.mode = S_IFREG | (file.mode & kPermissionBits);
-  InodeRef inode = FS_TRY(create_inode(parent, name, regular, {}));
+  return open_created(FS_TRY(create_inode(parent, name, regular, {})), flags);
+}
+
+// Somebody else may have removed the name already; then the creator gets no handle and knows of no
+// inode.
+Result<std::pair<Attributes, HandleId>> FileSystemImpl::open_created(InodeRef inode,
+                                                                     const OpenFlags& flags) {
   const Attributes attributes = attributes_of(*inode);
   const Ino ino = inode->ino();
-  // Somebody else may have removed the name already; then the creator gets no handle and knows of
-  // no inode.
   auto use = ContentsUse::begin(inodes_, orphans_, std::move(inode));
   if (!use.ok()) {
     forget(ino, 1);

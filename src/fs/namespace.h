@@ -41,6 +41,8 @@ class NamesLock {
   Inode& high_;
 };
 
+// A directory with the set-group-ID bit hands its group down, and the bit to subdirectories.
+void inherit_group(const InodeAttributes& directory, InodeAttributes& created);
 void touch_directory(InodeAttributes& directory, Timestamp time);
 void count_entries(InodeAttributes& directory, int64_t entries);  // added, or removed when negative
 Status add_subdirectory(InodeAttributes& directory);

@@ -25,19 +25,21 @@ struct FileSystemImpl::Renaming {
   std::string new_name;
   ContentsUse source;  // these end after the locks
   ContentsUse target;  // nothing: the name is free
+  InodeRef whiteout;   // takes the old name; nothing: none does
 
   bool moves() const { return &parent != &new_parent; }
 };
 
 Status FileSystemImpl::rename(Ino parent_ino, std::string_view name, Ino new_parent_ino,
-                              std::string_view new_name, RenameMode mode) {
+                              std::string_view new_name, RenameMode mode, const NewFile* whiteout) {
   FS_TRY(check_changeable());
+  if (whiteout != nullptr && mode == RenameMode::exchange) return ErrorCode::invalid_argument;
   if (is_dot_or_dot_dot(name) || is_dot_or_dot_dot(new_name)) return ErrorCode::name_busy;
   FS_TRY(check_name(name));
   FS_TRY(check_name(new_name));
   const InodeRef parent = FS_TRY(directory(parent_ino));
   const InodeRef new_parent = FS_TRY(directory(new_parent_ino));
-  Renaming renaming{*parent, *new_parent, mode, {}, {}, std::string(new_name), {}, {}};
+  Renaming renaming{*parent, *new_parent, mode, {}, {}, std::string(new_name), {}, {}, {}};
   // Once without the locks, so that the long part keeps nobody out of the directories.
   {
     SharedLock names(parent->names);
@@ -50,6 +52,9 @@ Status FileSystemImpl::rename(Ino parent_ino, std::string_view name, Ino new_par
   FS_TRY(write_back_before_replacing(renaming));
   renaming.source.end();
   renaming.target.end();
+  if (whiteout != nullptr) {
+    renaming.whiteout = new_inode({S_IFCHR, whiteout->uid, whiteout->gid, 0, 0}, now());
+  }
   if (!renaming.moves()) {
     NamesLock names(*parent, *parent);
     return rename_locked(renaming, name);
@@ -138,7 +143,8 @@ Status FileSystemImpl::commit_replace(Renaming& renaming) {
   const Timestamp time = now();
   Inode& source = *renaming.source;
   Inode* target = renaming.target.get();
-  ItemUpdate update(*store_, {&renaming.parent, &renaming.new_parent, &source, target});
+  Inode* whiteout = renaming.whiteout.get();
+  ItemUpdate update(*store_, {&renaming.parent, &renaming.new_parent, &source, target, whiteout});
   const bool parents_alive = update.get(renaming.parent).link_count != 0 &&
                              update.get(renaming.new_parent).link_count != 0;
   if (!parents_alive) return ErrorCode::not_found;
@@ -150,7 +156,7 @@ Status FileSystemImpl::commit_replace(Renaming& renaming) {
   InodeAttributes& to = update.edit(renaming.new_parent);
   touch_directory(from, time);
   touch_directory(to, time);
-  count_entries(from, -1);
+  if (whiteout == nullptr) count_entries(from, -1);
   if (target == nullptr) count_entries(to, 1);
   if (replaces_directory) remove_subdirectory(to);
   InodeAttributes& moved = update.edit(source);
@@ -161,13 +167,27 @@ Status FileSystemImpl::commit_replace(Renaming& renaming) {
     moved.parent = renaming.new_parent.ino();
   }
   const uint64_t cookie = target != nullptr ? renaming.to.found->cookie : *renaming.to.free_cookie;
-  Directories::erase(update.transaction(), renaming.parent.ino(), renaming.from.cookie);
+  leave_old_name(renaming, update);
   Directories::put(update.transaction(), renaming.new_parent.ino(),
                    {cookie, source.ino(), dirent_type(source.type), renaming.new_name});
   const Fate fate = target != nullptr ? drop_link(update, *target, time) : Fate::stays;
-  const Status committed = update.commit(target == nullptr);
+  const Status committed = update.commit(target == nullptr || whiteout != nullptr);
   if (target != nullptr) settle(*target, fate, committed.ok());
+  if (whiteout != nullptr && committed.ok()) inodes_.set_contents(*whiteout, Contents::linked);
   return committed;
+}
+
+void FileSystemImpl::leave_old_name(Renaming& renaming, ItemUpdate& update) {
+  const Ino parent = renaming.parent.ino();
+  if (!renaming.whiteout) {
+    Directories::erase(update.transaction(), parent, renaming.from.cookie);
+    return;
+  }
+  Inode& whiteout = *renaming.whiteout;
+  inherit_group(update.get(renaming.parent), update.put_new(whiteout));
+  Directories::put(
+      update.transaction(), parent,
+      {renaming.from.cookie, whiteout.ino(), dirent_type(whiteout.type), renaming.from.name});
 }
 
 Status FileSystemImpl::commit_exchange(Renaming& renaming) {

@@ -39,6 +39,13 @@ Timestamp to_timestamp(uint64_t seconds, uint32_t nanoseconds) {
   return {static_cast<int64_t>(seconds), nanoseconds};
 }
 
+// chown(2) costs the set-ID bits without the kernel's saying so, also when it names neither owner
+// nor group: such a request changes nothing at all.
+bool is_chown(const fuse_setattr_in& in) {
+  constexpr uint32_t kSaysNothing = FATTR_FH | FATTR_LOCKOWNER | FATTR_CTIME;
+  return (in.valid & (FATTR_UID | FATTR_GID)) != 0 || (in.valid & ~kSaysNothing) == 0;
+}
+
 // From the protocol's own struct: libfuse passes neither the kill-suid bit nor sizes beyond off_t.
 AttributeChange attribute_change(const fuse_setattr_in& in) {
   AttributeChange change;
@@ -57,7 +64,7 @@ AttributeChange attribute_change(const fuse_setattr_in& in) {
     change.modify_time = to_timestamp(in.mtime, in.mtimensec);
   }
   if (in.valid & FATTR_CTIME) change.change_time = to_timestamp(in.ctime, in.ctimensec);
-  change.clear_suid_sgid = (in.valid & FATTR_KILL_SUIDGID) != 0;
+  change.clear_suid_sgid = (in.valid & FATTR_KILL_SUIDGID) != 0 || is_chown(in);
   return change;
 }
 

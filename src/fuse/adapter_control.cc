@@ -85,8 +85,23 @@ int abort_filesystem(fuse_req_t req) {
   return 0;
 }
 
+// POLICY or POLICY/nodir.
+int tune_atime(Adapter& adapter, std::string_view value) {
+  constexpr std::string_view kNotDirectories = "/nodir";
+  const bool directories = !value.ends_with(kNotDirectories);
+  if (!directories) value.remove_suffix(kNotDirectories.size());
+  const auto policy = parse_atime_policy(value);
+  if (!policy) return EINVAL;
+  adapter.fs().set_atime_policy(*policy, directories);
+  return 0;
+}
+
 int tune(fuse_req_t req, std::string_view setting) {
   if (!is_manager(req)) return EPERM;
+  constexpr std::string_view kAtime = "atime=";
+  if (setting.starts_with(kAtime)) {
+    return tune_atime(Adapter::of(req), setting.substr(kAtime.size()));
+  }
   constexpr std::string_view kStable = "stable=";
   if (!setting.starts_with(kStable)) return EINVAL;
   const auto policy = parse_stable_policy(setting.substr(kStable.size()));

@@ -58,6 +58,7 @@ Result<std::pair<Attributes, HandleId>> create(fuse_req_t req, Ino parent, std::
   FS_TRY(check_name_length(name));
   const NewFile file = FS_TRY(new_file(req, parent, (mode & 07777) | S_IFREG));
   const OpenFlags open = open_flags(adapter, flags);
+  if (current_request()->unnamed) return adapter.fs().create_unnamed(parent, file, open);
   auto created = adapter.fs().create(parent, name, file, open);
   if (created.ok() || created.error().code() != ErrorCode::exists || (flags & O_EXCL) != 0) {
     return created;
@@ -97,6 +98,7 @@ void op_release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
 void op_flush(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
   Adapter& adapter = Adapter::of(req);
   adapter.full_files().remove(Ino(ino));
+  if (adapter.fs().note_cached_reads(file->fh)) let_kernel_ask_again(adapter, Ino(ino));
   reply_status(req, adapter.fs().flush(Ino(ino), file->fh));
 }
 

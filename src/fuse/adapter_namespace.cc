@@ -110,7 +110,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
 }
 
 Result<RenameMode> rename_mode(unsigned flags) {
-  switch (flags) {
+  switch (flags & ~RENAME_WHITEOUT) {
     case 0:
       return RenameMode::replace;
     case RENAME_NOREPLACE:
@@ -127,7 +127,12 @@ Status rename_entry(fuse_req_t req, Ino parent, std::string_view name, Ino new_p
   FS_TRY(check_name_length(name));
   FS_TRY(check_name_length(new_name));
   const RenameMode mode = FS_TRY(rename_mode(flags));
-  return Adapter::of(req).fs().rename(parent, name, new_parent, new_name, mode);
+  NewFile whiteout;
+  whiteout.uid = fuse_req_ctx(req)->uid;
+  whiteout.gid = fuse_req_ctx(req)->gid;
+  const bool wanted = (flags & RENAME_WHITEOUT) != 0;
+  return Adapter::of(req).fs().rename(parent, name, new_parent, new_name, mode,
+                                      wanted ? &whiteout : nullptr);
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,

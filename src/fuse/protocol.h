@@ -10,6 +10,7 @@
 
 namespace stablefs {
 
+inline constexpr uint32_t kOpcodeTmpfile = 51;
 inline constexpr uint32_t kOpcodeStatx = 52;
 inline constexpr uint32_t kOpcodeCopyFileRange64 = 53;
 inline constexpr uint32_t kOpcodeLimit = 64;  // counters are kept for opcodes below

@@ -20,6 +20,7 @@ struct Request {
   std::span<std::byte> reply_memory;     // page-aligned, kMaxWriteBytes: READ, READDIR answers
   uint32_t setxattr_flags = 0;           // SETXATTR: those libfuse does not know
   uint32_t extra_open_flags = 0;         // put into the reply of OPEN and CREATE
+  bool unnamed = false;                  // a CREATE that was a TMPFILE
   bool succeeded = false;                // a reply without error has reached the kernel
 
   // The arguments as the protocol's struct; nullptr when the kernel sent less than that.

@@ -295,6 +295,12 @@ void Session::serve(Request& request, std::byte* message, size_t length) {
       reply(header.unique, status.ok() ? 0 : status.error().errno_value());
       return;
     }
+    case kOpcodeTmpfile:
+      // The same arguments and answer as CREATE, which the library knows.
+      request.unnamed = true;
+      reinterpret_cast<fuse_in_header*>(message)->opcode = FUSE_CREATE;
+      pass_to_library(message, length);
+      return;
     case kOpcodeStatx: {
       const Result<StatxOut> out = adapter_.statx(Ino(header.nodeid));
       if (!out.ok()) return reply(header.unique, out.error().errno_value());

@@ -80,6 +80,7 @@ int wait_for_report(const char* program, int failure_status, int report, pid_t d
 }  // namespace
 
 void StartReport::ready() {
+  if (on_ready_) on_ready_();
   if (!background_) return;
   silence_standard_descriptors();
   [[maybe_unused]] const ssize_t written = ::write(pipe_, &kReady, 1);

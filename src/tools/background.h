@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/log.h"
 
@@ -19,12 +20,14 @@ class StartReport {
   explicit StartReport(const char* program) : program_(program) {}
   StartReport(const char* program, int pipe) : program_(program), pipe_(pipe), background_(true) {}
 
+  void on_ready(std::function<void()> call) { on_ready_ = std::move(call); }
   void ready();
   void failed(std::string_view why);
   bool background() const { return background_; }
 
  private:
   const char* const program_;
+  std::function<void()> on_ready_;
   int pipe_ = -1;
   const bool background_ = false;
 };

@@ -47,6 +47,12 @@ int configure(int device, int image, const std::string& name, bool read_only) {
   return ::ioctl(device, LOOP_CONFIGURE, &config) == 0 ? 0 : errno;
 }
 
+// What somebody once said of the device (blockdev --setro) outlives what it was bound to.
+void allow_writing(int device) {
+  const int read_only = 0;
+  ::ioctl(device, BLKROSET, &read_only);
+}
+
 Result<LoopDevice> attach(int image, const std::string& name, bool read_only) {
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     LoopDevice loop;
@@ -55,10 +61,7 @@ Result<LoopDevice> attach(int image, const std::string& name, bool read_only) {
     if (loop.descriptor < 0) return loop_error(loop.path, errno);
     const int error = configure(loop.descriptor, image, name, read_only);
     if (error == 0) {
-      // Somebody's blockdev --setro outlives what he had attached. Ours would, too: the flag of the
-      // loop device does for a read-only one.
-      const int writable = 0;
-      if (!read_only) ::ioctl(loop.descriptor, BLKROSET, &writable);
+      if (!read_only) allow_writing(loop.descriptor);
       return loop;
     }
     ::close(loop.descriptor);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "fuse/kernel_mount.h"
+#include "stablefs/control.h"
 #include "tools/background.h"
 #include "tools/command_line.h"
 #include "tools/control_client.h"
@@ -19,6 +20,7 @@
 #include "tools/loop_device.h"
 #include "tools/mains.h"
 #include "tools/mount_daemon.h"
+#include "tools/mount_lock.h"
 #include "tools/mount_options.h"
 #include "tools/mount_table.h"
 #include "tools/source_use.h"
@@ -68,13 +70,24 @@ Status mount_flags(const std::string& directory, unsigned long flags) {
   return Error(ErrorCode::mount_failed, fmt::format("{}: {}", directory, std::strerror(errno)));
 }
 
+// The daemon moves access times, the kernel only shows the words. Nothing can be told through a
+// read-only mount, where none are moved.
+Status tune_atime(const std::string& directory, const MountOptions& options) {
+  constexpr unsigned long kWords = MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME;
+  if ((options.mentioned & kWords) == 0) return {};
+  const FileSystemOptions& filesystem = options.filesystem;
+  return write_control(directory, kControlTune,
+                       fmt::format("atime={}{}", to_string(filesystem.atime),
+                                   filesystem.directory_atime ? "" : "/nodir"));
+}
+
 Status remount(const std::string& directory, const MountOptions& options) {
   const auto entry = mounted_at(directory);
   if (!entry || !entry->stablefs()) {
     return Error(ErrorCode::mount_failed, directory + ": no stablefs is mounted there");
   }
-  const unsigned long flags =
-      (current_flags(directory) & ~options.mentioned) | (options.flags & options.mentioned);
+  const unsigned long before = current_flags(directory);
+  const unsigned long flags = (before & ~options.mentioned) | (options.flags & options.mentioned);
   if ((flags & MS_RDONLY) == 0) {
     const auto info = FS_TRY(read_info(directory));
     if (info.read_only) {
@@ -82,7 +95,11 @@ Status remount(const std::string& directory, const MountOptions& options) {
                    directory + " was mounted so; unmount it and mount it again");
     }
   }
-  return mount_flags(directory, MS_REMOUNT | flags);
+  const bool was_writable = (before & MS_RDONLY) == 0;
+  if (was_writable) FS_TRY(tune_atime(directory, options));
+  FS_TRY(mount_flags(directory, MS_REMOUNT | flags));
+  const bool became_writable = !was_writable && (flags & MS_RDONLY) == 0;
+  return became_writable ? tune_atime(directory, options) : Status();
 }
 
 // A second mount of a device shows the first one, as with any filesystem. There is one daemon.
@@ -166,6 +183,7 @@ int mount_source(const char* program, const std::string& source, const std::stri
                  const MountOptions& options, bool foreground) {
   Result<MountRequest> request = make_request(source, options);
   if (!request.ok()) return fail(program, request.error(), kExitMountFailed);
+  MountLock lock(request->source_path);
   // A dead mount may be in the way of its own directory, so the directory is looked at twice.
   if (const Result<std::string> early = canonical_directory(directory); early.ok()) {
     request->directory = *early;
@@ -192,6 +210,7 @@ int mount_source(const char* program, const std::string& source, const std::stri
   };
   if (!foreground) return run_in_background(program, kExitMountFailed, daemon);
   StartReport report(program);
+  report.on_ready([&lock] { lock.release(); });
   return daemon(report);
 }
 

@@ -157,7 +157,7 @@ Status FakeFileSystem::remove_directory(Ino parent, std::string_view name) {
 }
 
 Status FakeFileSystem::rename(Ino parent, std::string_view name, Ino new_parent,
-                              std::string_view new_name, RenameMode mode) {
+                              std::string_view new_name, RenameMode mode, const NewFile*) {
   MutexLock lock(mutex_);
   Node* from = FS_TRY(directory(parent));
   Node* to = FS_TRY(directory(new_parent));

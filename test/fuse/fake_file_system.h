@@ -41,11 +41,15 @@ class FakeFileSystem final : public FileSystem {
   Result<std::pair<Attributes, HandleId>> create(Ino parent, std::string_view name,
                                                  const NewFile& file,
                                                  const OpenFlags& flags) override;
+  Result<std::pair<Attributes, HandleId>> create_unnamed(Ino, const NewFile&,
+                                                         const OpenFlags&) override {
+    return ErrorCode::not_supported;
+  }
   Result<Attributes> link(Ino ino, Ino new_parent, std::string_view new_name) override;
   Status unlink(Ino parent, std::string_view name) override;
   Status remove_directory(Ino parent, std::string_view name) override;
   Status rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name,
-                RenameMode mode) override;
+                RenameMode mode, const NewFile* whiteout) override;
   Result<std::string> read_symlink(Ino ino) override;
   Result<Attributes> get_attributes(Ino ino) override;
   Result<Attributes> set_attributes(Ino ino, const AttributeChange& change) override;
@@ -60,6 +64,7 @@ class FakeFileSystem final : public FileSystem {
       const std::function<bool(const DirectoryEntry&, const Attributes*)>& emit) override;
   Result<HandleId> open_file(Ino ino, const OpenFlags& flags) override;
   void release(HandleId handle) override;
+  bool note_cached_reads(HandleId) override { return false; }
   Result<uint64_t> read(Ino ino, HandleId handle, uint64_t offset_bytes,
                         std::span<std::byte> out) override;
   Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
@@ -84,6 +89,7 @@ class FakeFileSystem final : public FileSystem {
   Status sync_all() override;
   void set_stable_policy(StablePolicy policy) override { stable_policy = policy; }
   StablePolicy stable_policy = StablePolicy::automatic;
+  void set_atime_policy(AtimePolicy, bool) override {}
   FsStatistics statistics() override;
   Result<uint16_t> app_tag(Ino) override { return ErrorCode::not_supported; }
   Status set_app_tag(Ino, uint16_t) override { return ErrorCode::not_supported; }

@@ -115,6 +115,10 @@ Status Operator::execute(Event& event, const OpenFile* file) {
       const Walk walk(fs_, event.path);
       return fs_.fsync(FS_TRY(walk.ino()), 0, event.data_only);
     }
+    case EventKind::create_unnamed:
+      return make_unnamed(event);
+    case EventKind::link:
+      return link(event, file);
     case EventKind::syncfs:
       return fs_.sync_all();
     case EventKind::nothing:
@@ -134,14 +138,6 @@ Status Operator::execute_on_names(const Event& event) {
       return rename(event, RenameMode::replace);
     case EventKind::exchange:
       return rename(event, RenameMode::exchange);
-    case EventKind::link: {
-      const Walk source(fs_, event.path);
-      const Walk parent(fs_, parent_of(event.new_path));
-      const Attributes linked = FS_TRY(
-          fs_.link(FS_TRY(source.ino()), FS_TRY(parent.ino()), last_component(event.new_path)));
-      fs_.forget(linked.ino, 1);
-      return {};
-    }
     case EventKind::unlink: {
       const Walk parent(fs_, parent_of(event.path));
       return fs_.unlink(FS_TRY(parent.ino()), last_component(event.path));
@@ -177,6 +173,33 @@ Status Operator::create(const Event& event) {
   }
   created_[event.node] = made.ino;
   fs_.forget(made.ino, 1);
+  return {};
+}
+
+Status Operator::make_unnamed(const Event& event) {
+  const Walk parent(fs_, event.path);
+  OpenFlags flags;
+  flags.read = flags.write = true;
+  const auto made =
+      FS_TRY(fs_.create_unnamed(FS_TRY(parent.ino()), {event.mode, 0, 0, 0, 0}, flags));
+  created_[event.node] = made.first.ino;
+  unnamed_ = {event.node, made.first.ino, made.second, false};
+  fs_.forget(made.first.ino, 1);
+  return {};
+}
+
+std::optional<OpenFile> Operator::create_unnamed(Event event) {
+  if (!perform(std::move(event))) return std::nullopt;
+  return unnamed_;
+}
+
+Status Operator::link(const Event& event, const OpenFile* file) {
+  const Walk source(fs_, file == nullptr ? event.path : "/");
+  const Walk parent(fs_, parent_of(event.new_path));
+  const Ino ino = file != nullptr ? file->ino : FS_TRY(source.ino());
+  const Attributes linked =
+      FS_TRY(fs_.link(ino, FS_TRY(parent.ino()), last_component(event.new_path)));
+  fs_.forget(linked.ino, 1);
   return {};
 }
 

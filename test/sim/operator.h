@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "fs/file_system.h"
@@ -31,6 +32,8 @@ class Operator {
   // False: it failed for want of space. With `file`, through that open file instead of the path.
   bool perform(Event event, const OpenFile* file = nullptr);
   Result<OpenFile> open(const std::string& path, bool synchronous);
+  // The file made without a name; nothing: there was no space.
+  std::optional<OpenFile> create_unnamed(Event event);
   Status close(const OpenFile& file);
   // What must fail, and does.
   void expect_not_empty(const std::string& directory);
@@ -45,6 +48,8 @@ class Operator {
   Status execute(Event& event, const OpenFile* file);
   Status execute_on_names(const Event& event);
   Status create(const Event& event);
+  Status make_unnamed(const Event& event);
+  Status link(const Event& event, const OpenFile* file);
   Status rename(const Event& event, RenameMode mode);
   Status write(Event& event, const OpenFile* file);
   Status change(const Event& event, const AttributeChange& change);
@@ -55,6 +60,7 @@ class Operator {
   uint64_t& time_;
   const std::function<void()> on_promise_;
   std::map<NodeId, Ino> created_;
+  OpenFile unnamed_;  // the last one made
   std::string complaint_;
 };
 

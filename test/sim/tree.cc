@@ -12,10 +12,10 @@
 namespace stablefs::sim {
 
 const char* to_string(EventKind kind) {
-  constexpr const char* kNames[] = {"create",      "mkdir",    "symlink",  "link",  "unlink",
-                                    "rmdir",       "rename",   "exchange", "chmod", "setxattr",
-                                    "removexattr", "truncate", "write",    "zero",  "allocate",
-                                    "fsync",       "syncfs",   "nothing"};
+  constexpr const char* kNames[] = {"create",   "create unnamed", "mkdir",    "symlink",  "link",
+                                    "unlink",   "rmdir",          "rename",   "exchange", "chmod",
+                                    "setxattr", "removexattr",    "truncate", "write",    "zero",
+                                    "allocate", "fsync",          "syncfs",   "nothing"};
   static_assert(std::size(kNames) == static_cast<size_t>(EventKind::nothing) + 1);
   return kNames[static_cast<size_t>(kind)];
 }
@@ -88,6 +88,9 @@ void Tree::apply(const Event& event) {
   switch (event.kind) {
     case EventKind::create:
       names[event.path] = event.node;
+      nodes[event.node] = {NodeType::file, event.mode, {}, {}, {}};
+      break;
+    case EventKind::create_unnamed:
       nodes[event.node] = {NodeType::file, event.mode, {}, {}, {}};
       break;
     case EventKind::make_directory:
@@ -170,6 +173,11 @@ bool Tree::is_directory(const std::string& path) const {
 bool Tree::empty_directory(const std::string& path) const {
   const auto next = names.lower_bound(path + "/");
   return next == names.end() || !next->first.starts_with(path + "/");
+}
+
+bool Tree::has_name(NodeId node) const {
+  return std::any_of(names.begin(), names.end(),
+                     [node](const auto& name) { return name.second == node; });
 }
 
 Tree Tree::part(const std::string& owner) const {

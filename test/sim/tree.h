@@ -24,9 +24,10 @@ struct Node {
 
 enum class EventKind : uint8_t {
   create,
+  create_unnamed,  // and open
   make_directory,
   symlink,
-  link,
+  link,  // also of an open file that has no name
   unlink,
   remove_directory,
   rename,
@@ -84,6 +85,7 @@ struct Tree {
   void apply(const Event& event);
   bool is_directory(const std::string& path) const;  // also of "/"
   bool empty_directory(const std::string& path) const;
+  bool has_name(NodeId node) const;
   // The names whose first own component (below the shared directories) begins with this prefix.
   Tree part(const std::string& owner_prefix) const;
   // Everything of the names: types, modes, targets, extended attributes, which are links to one

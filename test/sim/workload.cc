@@ -50,6 +50,10 @@ void Actor::step(const Choice& choice) {
   switch (choice.kind) {
     case ChoiceKind::create:
       return create(prng, EventKind::create);
+    case ChoiceKind::create_unnamed:
+      return create_unnamed(prng);
+    case ChoiceKind::link_unnamed:
+      return link_unnamed(prng);
     case ChoiceKind::make_directory:
       return create(prng, EventKind::make_directory);
     case ChoiceKind::symlink:
@@ -167,6 +171,30 @@ void Actor::create(Prng& prng, EventKind kind) {
     event.bytes.assign(length, static_cast<char>('a' + prng.below(26)));
   }
   operator_.perform(event);
+}
+
+void Actor::create_unnamed(Prng& prng) {
+  if (open_.size() >= kOpenMax) return;
+  const auto file = operator_.create_unnamed(
+      {.kind = EventKind::create_unnamed,
+       .path = kSharedDirectories[prng.below(std::size(kSharedDirectories))],
+       .node = new_node(),
+       .mode = 0600 + static_cast<uint32_t>(prng.below(0100))});
+  if (file) open_.push_back(*file);
+}
+
+// Made without a name, or unlinked since it was opened.
+void Actor::link_unnamed(Prng& prng) {
+  std::vector<OpenFile> files;
+  for (const OpenFile& file : open_) {
+    if (!tree().has_name(file.node)) files.push_back(file);
+  }
+  const std::string path = any_name(prng);
+  if (files.empty()) return create_unnamed(prng);
+  if (tree().names.contains(path)) return;
+  const OpenFile file = files[prng.below(files.size())];
+  operator_.perform(
+      {.kind = EventKind::link, .path = kOpenFile, .new_path = path, .node = file.node}, &file);
 }
 
 void Actor::link(Prng& prng) {

@@ -22,6 +22,8 @@ namespace stablefs::sim {
 // Weights: of everything, mostly of data, mostly of names.
 #define STABLEFS_SIM_CHOICES(X) \
   X(create, 8, 2, 10)           \
+  X(create_unnamed, 3, 2, 4)    \
+  X(link_unnamed, 3, 2, 4)      \
   X(make_directory, 4, 0, 6)    \
   X(symlink, 3, 0, 4)           \
   X(link, 4, 1, 8)              \
@@ -94,6 +96,8 @@ class Actor {
   NodeId new_node() { return (thread_ + 1) * (uint64_t{1} << 32) + ++created_; }
 
   void create(Prng& prng, EventKind kind);
+  void create_unnamed(Prng& prng);
+  void link_unnamed(Prng& prng);
   void link(Prng& prng);
   void unlink(Prng& prng);
   void remove_directory(Prng& prng);
