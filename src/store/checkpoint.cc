@@ -122,8 +122,10 @@ Result<std::optional<StoreImpl::Frozen>> StoreImpl::freeze() {
 }
 
 void StoreImpl::assign_addresses(const std::vector<NodeRef>& nodes) {
+  // Longer runs save no time, and looking for them would take some, with everybody waiting.
+  constexpr size_t kRunNodes = 64;
   for (size_t next = 0; next < nodes.size();) {
-    auto run = space_.allocate(nodes.size() - next, Lba(0));
+    auto run = space_.allocate(std::min(nodes.size() - next, kRunNodes), Lba(0));
     FS_ASSERT(run.has_value());  // counted before the freeze
     FS_ASSERT(space_.commit_allocation(*run, true));
     for (uint64_t i = 0; i < run->length_blocks; ++i) nodes[next++]->lba[0] = run->start + i;

@@ -19,6 +19,8 @@ namespace {
 // Records are written without anybody asking once this much has gathered.
 constexpr uint64_t kOpenBatchBytes = 1 << 20;
 constexpr uint64_t kConfirmAfterNs = kNsPerSecond;
+constexpr uint64_t kDataShare = 4;  // the part of the ring that data on its way may reserve
+constexpr uint64_t kShareWaitNs = 50 * kNsPerMs;
 
 }  // namespace
 
@@ -38,7 +40,7 @@ Result<Sequence> StoreImpl::commit(const Transaction& transaction, bool grows,
   if (grows) FS_TRY(check_growth());
   JournalReservation own;
   if (journal == nullptr) {
-    own = FS_TRY(reserve_journal(transaction.size_bytes()));
+    own = FS_TRY(take_journal(transaction.size_bytes()));
     journal = &own;
     // Only those who may wait do; a finishing ordered extent goes on into the reserve.
     while (dirty_nodes() >= dirty_node_limit_ && may_commit()) FS_TRY(run_checkpoint(false));
@@ -75,6 +77,7 @@ Result<Sequence> StoreImpl::apply(const Transaction& transaction,
         last_sequence_ = sequence.value;
         ring_->release(journal.bytes_);
         journal.bytes_ = 0;
+        if (share_waiters_ != 0) journal_changed_.notify_all();
         if (ring_->open_bytes() >= kOpenBatchBytes || ring_->wants_checkpoint() ||
             dirty_nodes() * 2 >= dirty_node_limit_) {
           background_work_.notify_one();
@@ -184,7 +187,14 @@ void StoreImpl::count_unwritten(const JournalOperation& operation) {
 
 // --- journal space
 
+// For data on its way. It never gets all of the ring, because what arrives out of order gives its
+// reservation up and needs another one when its turn comes: waiting for a checkpoint each time.
 Result<JournalReservation> StoreImpl::reserve_journal(uint64_t bytes) {
+  if (options_.background) wait_for_share(JournalRing::charge_bytes(bytes));
+  return take_journal(bytes);
+}
+
+Result<JournalReservation> StoreImpl::take_journal(uint64_t bytes) {
   const uint64_t charge = JournalRing::charge_bytes(bytes);
   MutexLock lock(journal_mutex_);
   while (true) {
@@ -203,6 +213,19 @@ Result<JournalReservation> StoreImpl::reserve_journal(uint64_t bytes) {
       if (!status.ok()) return status.error();
     }
   }
+}
+
+// Bounded: those who hold the rest may need what the caller holds.
+void StoreImpl::wait_for_share(uint64_t charge) {
+  MutexLock lock(journal_mutex_);
+  const uint64_t share = ring_->ring_bytes() / kDataShare;
+  const uint64_t deadline_ns = options_.clock->monotonic_ns() + kShareWaitNs;
+  ++share_waiters_;
+  while (!stopping_ && may_commit() && ring_->reserved_bytes() != 0 &&
+         ring_->reserved_bytes() + charge > share) {
+    if (!journal_changed_.wait_until(journal_mutex_, *options_.clock, deadline_ns)) break;
+  }
+  --share_waiters_;
 }
 
 void StoreImpl::release_journal(uint64_t bytes) {

@@ -41,6 +41,8 @@ class JournalRing {
 
   bool try_reserve(uint64_t charge);  // false: wait for a checkpoint to move the tail
   void release(uint64_t charge);
+  uint64_t reserved_bytes() const { return reserved_bytes_; }
+  uint64_t ring_bytes() const { return ring_blocks_ * kBlockSize; }
   void append(Sequence sequence, uint32_t op_count, std::span<const std::byte> body,
               bool maps_data);
   // Closes the open batch; null when it is empty.

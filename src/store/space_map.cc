@@ -12,6 +12,7 @@ namespace {
 
 constexpr uint32_t kSlotBit = 1u << 31;
 constexpr uint32_t kGroupsTried = 8;  // bound on groups searched for a long run
+constexpr uint32_t kRunsTried = 512;  // and on runs looked at in each: free space may be in crumbs
 
 bool test(const BitmapBlock& bits, uint32_t i) {
   return bits[i / 64] >> (i % 64) & 1;
@@ -120,12 +121,12 @@ SpaceMap::Run SpaceMap::free_run(const Group& group, uint32_t blocks, uint32_t a
   return {start, static_cast<uint32_t>(std::min<uint64_t>(std::min(at, blocks) - start, want))};
 }
 
-// First run of at least `want` free blocks at or behind `from`, else the longest there is.
+// First run of at least `want` free blocks at or behind `from`, else the longest of the next ones.
 SpaceMap::Run SpaceMap::find_run(const Group& group, uint32_t blocks, uint32_t from,
                                  uint64_t want) const {
   Run best;
   uint32_t at = skip_used(group, blocks, from);
-  while (at < blocks) {
+  for (uint32_t tried = 0; at < blocks && tried < kRunsTried; ++tried) {
     const Run run = free_run(group, blocks, at, want);
     if (run.length > best.length) best = run;
     if (best.length == want) break;

@@ -98,6 +98,8 @@ class StoreImpl final : public Store {
                           bool replay) FS_REQUIRES(tree_mutex_);
   // Before `operation` on the tree: keeps the number of unwritten blocks right.
   void count_unwritten(const JournalOperation& operation) FS_REQUIRES(tree_mutex_, space_mutex_);
+  Result<JournalReservation> take_journal(uint64_t bytes);
+  void wait_for_share(uint64_t charge);
   Status lead_commit() FS_REQUIRES(journal_mutex_);  // drops the lock during I/O
   Status write_batch(JournalBatch& batch, uint32_t previous_checksum, Sequence flushed);
   Status write_ring(uint64_t position_blocks, std::span<const std::byte> bytes, bool fua);
@@ -220,6 +222,7 @@ class StoreImpl final : public Store {
   bool flushing_ FS_GUARDED_BY(journal_mutex_) = false;
   bool checkpoint_wanted_ FS_GUARDED_BY(journal_mutex_) = false;
   bool stopping_ FS_GUARDED_BY(journal_mutex_) = false;
+  uint64_t share_waiters_ FS_GUARDED_BY(journal_mutex_) = 0;
   // The batch written last maps data and no later header says yet that it was flushed.
   bool unconfirmed_ FS_GUARDED_BY(journal_mutex_) = false;
   uint64_t unconfirmed_since_ns_ FS_GUARDED_BY(journal_mutex_) = 0;

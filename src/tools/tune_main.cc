@@ -10,7 +10,8 @@ namespace stablefs {
 int tune_main(int argc, char** argv) {
   CLI::App app(
       "Changes how the filesystem mounted at DIR works, until it is unmounted.\n"
-      "  stable=auto|wait|copy  what a write does to a page that is being written");
+      "  stable=auto|wait|copy               what a write does to a page that is being written\n"
+      "  atime=relatime|noatime|strictatime  when access times are changed");
   std::string directory;
   std::vector<std::string> settings;
   app.add_option("DIR", directory, "where it is mounted")->required();

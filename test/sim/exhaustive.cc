@@ -20,6 +20,7 @@ namespace {
 
 constexpr uint64_t kLongNs = 3600 * kNsPerSecond;
 constexpr NodeId kNewNode = uint64_t{1} << 32;
+constexpr NodeId kWhiteout = uint64_t{1} << 33;
 constexpr const char* kFile = "/t0_file";      // 5000 bytes, synced
 constexpr const char* kOther = "/a/t0_other";  // 9000 bytes, synced
 constexpr const char* kDirectory = "/t0_dir";  // empty
@@ -44,6 +45,11 @@ Letter append(const char* name, const char* path, uint64_t length) {
 }
 Letter truncate(const char* name, const char* path, uint64_t size) {
   return {name, {.kind = EventKind::truncate, .path = path, .size = size}};
+}
+
+Letter whiteout(const char* name, const char* path, const char* new_path) {
+  return {name,
+          {.kind = EventKind::rename, .path = path, .new_path = new_path, .whiteout = kWhiteout}};
 }
 
 Letter set_xattr(const char* name, const char* path, uint64_t length) {
@@ -87,6 +93,7 @@ const std::vector<Letter>& alphabet() {
       truncate("truncate up", kFile, 9000),
       letter("rename", EventKind::rename, kFile, "/a/t0_moved"),
       letter("rename over", EventKind::rename, kFile, kOther),
+      whiteout("rename over, leaving a whiteout", kFile, kOther),
       letter("rename the new file over", EventKind::rename, kNew, kFile),
       letter("rename a directory", EventKind::rename, kDirectory, "/b/t0_dir"),
       letter("link", EventKind::link, kFile, "/b/t0_link"),
@@ -126,7 +133,11 @@ std::optional<Event> event_in(const Tree& tree, const Letter& letter, uint64_t n
   if (names_one && makes != (at == tree.names.end())) return std::nullopt;
   if (makes) event.node = kNewNode + number;
   if (!makes && names_one) event.node = at->second;
+  const bool has_data = event.kind == EventKind::write || event.kind == EventKind::zero ||
+                        event.kind == EventKind::truncate;
+  if (has_data && tree.nodes.at(event.node).type != NodeType::file) return std::nullopt;
   if (event.kind == EventKind::rename) event.replaces = tree.names.contains(event.new_path);
+  if (event.whiteout != 0) event.whiteout += number;
   const bool taken = event.kind == EventKind::link && tree.names.contains(event.new_path);
   if (taken) return std::nullopt;
   if (event.kind == EventKind::write) {

@@ -73,7 +73,9 @@ class Observer {
     }
     ++links_[id];
     linked_[id] = attributes.link_count;
-    if (S_ISLNK(attributes.mode)) {
+    if (S_ISCHR(attributes.mode)) {
+      node.type = NodeType::whiteout;
+    } else if (S_ISLNK(attributes.mode)) {
       node.type = NodeType::symlink;
       node.target = FS_TRY(fs_.read_symlink(attributes.ino));
     } else if (path != std::string("/") + kFillerName && links_[id] == 1) {

@@ -211,8 +211,10 @@ Ino Operator::ino_of(NodeId node) const {
 Status Operator::rename(const Event& event, RenameMode mode) {
   const Walk parent(fs_, parent_of(event.path));
   const Walk new_parent(fs_, parent_of(event.new_path));
+  const NewFile whiteout;
   return fs_.rename(FS_TRY(parent.ino()), last_component(event.path), FS_TRY(new_parent.ino()),
-                    last_component(event.new_path), mode);
+                    last_component(event.new_path), mode,
+                    event.whiteout != 0 ? &whiteout : nullptr);
 }
 
 Status Operator::change(const Event& event, const AttributeChange& change) {

@@ -40,6 +40,7 @@ std::string Event::text() const {
   if (synchronous) text += " synchronous";
   if (foreign) text += " (of another thread)";
   if (replaces) text += " (replaces)";
+  if (whiteout != 0) text += " (leaves a whiteout)";
   return text + fmt::format(" (node {})", node);
 }
 
@@ -111,6 +112,9 @@ void Tree::apply(const Event& event) {
     case EventKind::rename: {
       const Names moved = take_subtree(names, event.path);
       put_subtree(names, event.new_path, moved);
+      if (event.whiteout == 0) break;
+      names[event.path] = event.whiteout;
+      nodes[event.whiteout] = {NodeType::whiteout, 0, {}, {}};
       break;
     }
     case EventKind::exchange: {
@@ -200,7 +204,7 @@ std::string Tree::names_text() const {
     const auto [first, is_first] = first_names.emplace(id, &path);
     text += path;
     text += ' ';
-    text += "fdl"[static_cast<size_t>(node.type)];
+    text += "fdlw"[static_cast<size_t>(node.type)];
     text += std::to_string(node.mode);
     if (node.type == NodeType::symlink) text += " -> " + node.target;
     if (!is_first) text += " = " + *first->second;

@@ -12,7 +12,7 @@ namespace stablefs::sim {
 
 using NodeId = uint64_t;
 
-enum class NodeType : uint8_t { file, directory, symlink };
+enum class NodeType : uint8_t { file, directory, symlink, whiteout };
 
 struct Node {
   NodeType type = NodeType::file;
@@ -68,6 +68,7 @@ struct Event {
   bool punches = false;       // zero: the space is given back
   bool opens = false;         // create
   bool replaces = false;      // rename: over an existing file
+  NodeId whiteout = 0;        // rename: takes the old name; 0: none does
 
   // A metadata operation of the persistence contract: part of the history that is cut at one point.
   bool is_metadata() const;

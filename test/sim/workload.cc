@@ -206,7 +206,8 @@ void Actor::link(Prng& prng) {
 }
 
 void Actor::unlink(Prng& prng) {
-  const auto path = any(prng, prng.chance(4) ? NodeType::symlink : NodeType::file);
+  const NodeType rest = prng.chance(2) ? NodeType::symlink : NodeType::whiteout;
+  const auto path = any(prng, prng.chance(3) ? rest : NodeType::file);
   if (path) operator_.perform({.kind = EventKind::unlink, .path = *path});
 }
 
@@ -237,7 +238,8 @@ void Actor::rename(Prng& prng, bool over_a_file) {
                      .path = *from,
                      .new_path = to,
                      .node = source,
-                     .replaces = replaces});
+                     .replaces = replaces,
+                     .whiteout = prng.chance(5) ? new_node() : 0});
 }
 
 void Actor::exchange(Prng& prng) {

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <functional>
+#include <utility>
 #include <vector>
 
+#include "base/sync.h"
 #include "device/memory_device.h"
 
 namespace stablefs {
@@ -32,7 +34,11 @@ class CrashPointDevice final : public BlockDevice {
   std::string name() const override { return "crash points"; }
   bool read_only() const override { return false; }
 
-  void note() { points.push_back({inner_.crash_state(), acknowledged}); }
+  void note() {
+    CrashPoint point{inner_.crash_state(), acknowledged};
+    MutexLock lock(mutex_);
+    points.push_back(std::move(point));
+  }
 
   bool watching = false;
   bool refuse_flush = false;
@@ -41,6 +47,7 @@ class CrashPointDevice final : public BlockDevice {
 
  private:
   MemoryDevice& inner_;
+  Mutex mutex_{LockRank::leaf, "crash points"};  // several threads use a device
 };
 
 // Calls visit with images the cache may leave: all of it, nothing, each write alone missing, each
