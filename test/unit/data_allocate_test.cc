@@ -13,24 +13,6 @@ namespace {
 constexpr Timestamp kNow{2000, 7};
 constexpr Timestamp kLater{3000, 8};
 
-std::vector<std::byte> blocks(size_t count, int value) {
-  return std::vector<std::byte>(count * kBlockSize, static_cast<std::byte>(value));
-}
-
-std::vector<std::byte> contents(FileData& file, uint64_t offset, size_t length) {
-  std::vector<std::byte> out(length);
-  const auto read = file.read(offset, out);
-  REQUIRE(what(read) == "ok");
-  out.resize(*read);
-  return out;
-}
-
-void put(FileData& file, uint64_t block, const std::vector<std::byte>& bytes) {
-  const auto written = file.write(block * kBlockSize, payload_of(bytes), kNow);
-  REQUIRE(what(written) == "ok");
-  REQUIRE(*written == bytes.size());
-}
-
 std::vector<Run> runs_of(DataFixture& f, uint64_t end_block) {
   const auto runs = f.files[0]->mapped_runs(0, end_block);
   REQUIRE(what(runs) == "ok");

@@ -12,22 +12,12 @@ namespace {
 constexpr Timestamp kNow{2000, 7};
 constexpr Timestamp kLater{3000, 8};
 
-std::vector<std::byte> blocks(size_t count, int value) {
-  return std::vector<std::byte>(count * kBlockSize, static_cast<std::byte>(value));
-}
-
 std::vector<std::byte> read_all(FileData& file, size_t length = 1 << 25) {
   std::vector<std::byte> out(length);
   const auto read = file.read(0, out);
   REQUIRE(what(read) == "ok");
   out.resize(*read);
   return out;
-}
-
-void put(FileData& file, uint64_t offset, const std::vector<std::byte>& bytes) {
-  const auto written = file.write(offset, payload_of(bytes), kNow);
-  REQUIRE(what(written) == "ok");
-  REQUIRE(*written == bytes.size());
 }
 
 void overlay(std::vector<std::byte>& model, uint64_t offset, const std::vector<std::byte>& bytes) {
@@ -38,13 +28,6 @@ void overlay(std::vector<std::byte>& model, uint64_t offset, const std::vector<s
 FaultPlan fail_data_write(const DataFixture& f, BlockRange data, FaultKind kind, uint64_t which) {
   return {.seed = f.setup.seed,
           .rules = {{.kind = kind, .op = DeviceOp::write, .range = data, .first = which}}};
-}
-
-template <class Condition>
-void wait_until(Condition condition) {
-  SystemClock clock;
-  const uint64_t deadline_ns = clock.monotonic_ns() + 20 * kNsPerSecond;
-  while (!condition()) REQUIRE(clock.monotonic_ns() < deadline_ns);
 }
 
 }  // namespace
@@ -101,7 +84,7 @@ TEST_CASE("direct writes of any alignment beside what the cache has", "[data][di
         break;
       }
       case 3:
-        put(file, offset, bytes);
+        put_at(file, offset, bytes);
         overlay(model, offset, bytes);
         break;
       case 4:
@@ -128,9 +111,9 @@ TEST_CASE("dirty pages below a direct write go with success and stay after a fai
   const bool mapped = GENERATE(false, true);
   DataFixture f;
   FileData& file = f.make_file();
-  put(file, 0, blocks(6, 1));
+  put_at(file, 0, blocks(6, 1));
   if (mapped) REQUIRE(what(file.write_back()) == "ok");
-  put(file, kBlockSize, blocks(3, 2));
+  put_at(file, kBlockSize, blocks(3, 2));
   if (fails) f.faulty.set_plan(fail_data_write(f, f.data_blocks(), FaultKind::fail, 1));
   auto model = blocks(6, 1);
   overlay(model, kBlockSize, blocks(3, 2));
@@ -165,7 +148,7 @@ TEST_CASE("a part that fails ends a direct write there, with the old content beh
   FileData& file = f.make_file();
   constexpr size_t kPart = 1024;
   auto model = blocks(extends ? kPart / 2 : 3 * kPart + 10, 1);
-  put(file, 0, model);
+  put_at(file, 0, model);
   REQUIRE(what(file.write_back()) == "ok");
   const uint64_t allocated = f.allocated_blocks();
   f.faulty.set_plan(fail_data_write(f, f.data_blocks(), kind, which));
@@ -208,7 +191,7 @@ TEST_CASE("parts that land in any order are mapped in that of the file", "[data]
 TEST_CASE("direct writes inside the file run side by side, others wait", "[data][direct]") {
   DataFixture f;
   FileData& file = f.make_file();
-  put(file, 0, blocks(8, 1));
+  put_at(file, 0, blocks(8, 1));
   REQUIRE(what(file.write_back()) == "ok");
   f.device.close(f.data_blocks());
   std::vector<std::unique_ptr<DirectWriting>> inside;
@@ -219,7 +202,7 @@ TEST_CASE("direct writes inside the file run side by side, others wait", "[data]
   Thread behind("behind", [&] {
     CHECK(what(write_directly(file, 8 * kBlockSize, blocks(1, 3), kNow)) == "ok");
   });
-  Thread over("over", [&] { put(file, 2 * kBlockSize, blocks(1, 4)); });
+  Thread over("over", [&] { put_at(file, 2 * kBlockSize, blocks(1, 4)); });
   // Between them nothing is in the way.
   auto between = DirectWriting(file, kBlockSize, blocks(1, 5), kNow);
   wait_until([&] { return f.device.held() >= 5; });
@@ -240,8 +223,8 @@ TEST_CASE("a direct write behind dirty pages does not wait for the writeback del
           "[data][direct]") {
   DataFixture f;
   FileData& file = f.make_file();
-  put(file, 0, blocks(4, 1));
-  put(file, 6 * kBlockSize + 100, blocks(2, 1));
+  put_at(file, 0, blocks(4, 1));
+  put_at(file, 6 * kBlockSize + 100, blocks(2, 1));
   const bool far = GENERATE(false, true);
   REQUIRE(what(write_directly(file, (far ? 20 : 7) * kBlockSize, blocks(1, 2), kNow)) == "ok");
   CHECK(f.attributes().disk_size_bytes >= 8 * kBlockSize);
@@ -253,7 +236,7 @@ TEST_CASE("behind an unaligned end a direct write leaves zeros", "[data][direct]
   DataFixture f;
   FileData& file = f.make_file();
   // What the device has behind the end is not zero.
-  put(file, 0, blocks(2, 9));
+  put_at(file, 0, blocks(2, 9));
   REQUIRE(what(file.write_back()) == "ok");
   REQUIRE(what(file.truncate(kBlockSize + 100, kNow)) == "ok");
   auto model = blocks(2, 9);
@@ -289,7 +272,7 @@ TEST_CASE("a full device: as much of a direct write as there is space for", "[da
   CHECK(read_all(file) == blocks(offset / kBlockSize, 1));
   // What is there can be overwritten, also where it is dirty.
   for (int round = 2; round < 10; ++round) {
-    if (round % 2 == 0) put(file, 10 * kBlockSize, blocks(50, 77));
+    if (round % 2 == 0) put_at(file, 10 * kBlockSize, blocks(50, 77));
     const auto written = write_directly(file, 0, blocks(200, round), kNow);
     REQUIRE(what(written) == "ok");
     REQUIRE(*written > 0);

@@ -15,8 +15,8 @@ RewriteFacts in_flight(bool whole) {
 }
 
 // A file of two pages of ones, on its way to a device that does not answer.
-struct InFlight {
-  explicit InFlight(const DataSetup& setup) : fixture(setup), file(fixture.make_file()) {
+struct RewriteInFlight {
+  explicit RewriteInFlight(const DataSetup& setup) : fixture(setup), file(fixture.make_file()) {
     fixture.device.close(fixture.data_blocks());
     put_at(file, 0, expected);
     wait_until([&] { return fixture.device.held() == 1; });
@@ -116,7 +116,7 @@ TEST_CASE("the time to landing is what is left of the usual flight", "[data][sta
 
 TEST_CASE("policy copy: a rewritten page has two versions, a third write changes the newer one",
           "[data][stable]") {
-  InFlight f(at_once(StablePolicy::copy));
+  RewriteInFlight f(at_once(StablePolicy::copy));
   f.write(10, 5, 2);
   f.write(20, 5, 3);
   f.write(kBlockSize, kBlockSize, 4);
@@ -135,7 +135,7 @@ TEST_CASE("policy wait: a rewrite returns when the page has landed", "[data][sta
   const bool keep_clean = GENERATE(true, false);
   DataSetup setup = at_once(StablePolicy::wait);
   setup.keep_clean = keep_clean;
-  InFlight f(setup);
+  RewriteInFlight f(setup);
   std::atomic<bool> done{false};
   const uint64_t offset = whole ? 0 : 100;
   const size_t length = whole ? kBlockSize : 10;
@@ -163,7 +163,7 @@ TEST_CASE("policy wait: a rewrite returns when the page has landed", "[data][sta
 TEST_CASE("shadow memory is bounded: the write that finds none waits", "[data][stable]") {
   DataSetup setup = at_once(StablePolicy::copy);
   setup.shadow_limit_bytes = kBlockSize;
-  InFlight f(setup);
+  RewriteInFlight f(setup);
   f.write(10, 5, 2);
   Thread writer("writer", [&] { put_at(f.file, kBlockSize + 10, filled(5, 3)); });
   wait_until([&] { return f.counters().stable_waits == 1; });
@@ -175,7 +175,7 @@ TEST_CASE("shadow memory is bounded: the write that finds none waits", "[data][s
 }
 
 TEST_CASE("the policy can be changed under way", "[data][stable]") {
-  InFlight f(at_once(StablePolicy::copy));
+  RewriteInFlight f(at_once(StablePolicy::copy));
   f.write(10, 5, 2);
   f.fixture.context->stable().set_policy(StablePolicy::wait);
   Thread writer("writer", [&] { put_at(f.file, 30, filled(5, 3)); });
@@ -187,7 +187,7 @@ TEST_CASE("the policy can be changed under way", "[data][stable]") {
 }
 
 TEST_CASE("a wait ends with the mount", "[data][stable]") {
-  InFlight f(at_once(StablePolicy::wait));
+  RewriteInFlight f(at_once(StablePolicy::wait));
   std::string result;
   Thread writer("writer",
                 [&] { result = what(f.file.write(0, payload_of(filled(10, 2)), kPutTime)); });
@@ -201,7 +201,7 @@ TEST_CASE("a wait ends with the mount", "[data][stable]") {
 TEST_CASE("negative control: a page rewritten in flight is caught, and the write named",
           "[data][stable]") {
   const bool whole = GENERATE(true, false);
-  InFlight f(at_once(StablePolicy::off));
+  RewriteInFlight f(at_once(StablePolicy::off));
   put_at(f.file, whole ? 0 : 100, filled(whole ? kBlockSize : 10, 2));
   CHECK(f.counters().stable_overwrites == 1);
   CHECK(f.counters().stable_swaps + f.counters().stable_copies + f.counters().stable_waits == 0);
