@@ -113,7 +113,8 @@ struct OpenFlags {
   bool keep_access_time = false;         // O_NOATIME
 };
 
-// What must be durable when a write is answered.
+// What must be durable when a write is answered, besides what its open file is for (O_SYNC,
+// O_DSYNC): RWF_DSYNC and RWF_SYNC are about one write.
 enum class WriteSync : uint8_t { none, data, all };
 
 struct DirectWriteOptions {
@@ -214,7 +215,8 @@ class FileSystem {
   // 128 KiB and more are adopted without a copy, so the caller must not touch the buffer again.
   virtual Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
                                  const BufferSlice& payload, bool kill_suid_sgid,
-                                 WriteOrigin origin = WriteOrigin::caller) = 0;
+                                 WriteOrigin origin = WriteOrigin::caller,
+                                 WriteSync sync = WriteSync::none) = 0;
   // O_DIRECT: from the payload to the device, past the cache. `done` is called exactly once, from
   // any thread and perhaps before this returns, when it is mapped (or durable, see WriteSync): with
   // the bytes that are, of which there may be fewer, or the error. The open file stays open until

@@ -83,7 +83,8 @@ class FileSystemImpl final : public FileSystem {
                         std::span<std::byte> out) override;
   Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
                          const BufferSlice& payload, bool kill_suid_sgid,
-                         WriteOrigin origin = WriteOrigin::caller) override;
+                         WriteOrigin origin = WriteOrigin::caller,
+                         WriteSync sync = WriteSync::none) override;
   void write_direct(Ino ino, HandleId handle, uint64_t offset_bytes, const BufferSlice& payload,
                     const DirectWriteOptions& options, DirectDone done) override;
   Status may_cache_write(Ino ino, HandleId handle) override;

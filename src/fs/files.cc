@@ -63,7 +63,7 @@ Result<uint64_t> FileSystemImpl::read(Ino ino, HandleId handle, uint64_t offset_
 
 Result<uint64_t> FileSystemImpl::write(Ino ino, HandleId handle, uint64_t offset_bytes,
                                        const BufferSlice& payload, bool kill_suid_sgid,
-                                       WriteOrigin origin) {
+                                       WriteOrigin origin, WriteSync sync) {
   FS_TRY(check_changeable());
   const FileUse file = FS_TRY(use_file(ino, handle));
   Inode& inode = file.inode();
@@ -80,14 +80,15 @@ Result<uint64_t> FileSystemImpl::write(Ino ino, HandleId handle, uint64_t offset
       payload.size() <= room_bytes
           ? FS_TRY(write_data(inode, offset_bytes, payload, time))
           : FS_TRY(write_data(inode, offset_bytes, payload.slice(0, room_bytes), time));
-  // Where the kernel caches, it sends an fsync of its own after a synchronous write.
-  const bool past_the_kernel_cache =
-      options_.cache == CacheMode::daemon || (file.open && file.open->flags.direct);
-  const bool synchronous = file.open && (file.open->flags.sync || file.open->flags.data_sync);
+  // For what goes through its cache the kernel sends an fsync of its own.
+  const bool past_the_kernel_cache = origin == WriteOrigin::caller;
+  const bool all = sync == WriteSync::all || (file.open && file.open->flags.sync);
+  const bool synchronous =
+      all || sync == WriteSync::data || (file.open && file.open->flags.data_sync);
   if (past_the_kernel_cache && synchronous) {
-    const Status synced = sync_inode(inode, !file.open->flags.sync);
+    const Status synced = sync_inode(inode, !all);
     if (!synced.ok()) {
-      file.open->note_told(*health_);
+      if (file.open) file.open->note_told(*health_);
       return synced.error();
     }
   }

@@ -179,8 +179,9 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char*, size_t size, off_t of
   FileSystem& fs = adapter.fs();
   const auto offset_bytes = static_cast<uint64_t>(offset);
   const Result<uint64_t> written =
-      cached ? write_all(fs, Ino(ino), file->fh, offset_bytes, payload, kill, origin)
-             : fs.write(Ino(ino), file->fh, offset_bytes, payload, kill, origin);
+      cached
+          ? write_all(fs, Ino(ino), file->fh, offset_bytes, payload, kill, origin)
+          : fs.write(Ino(ino), file->fh, offset_bytes, payload, kill, origin, sync_of(in->flags));
   if (!written.ok()) {
     if (origin == WriteOrigin::kernel_cache && written.error().code() == ErrorCode::no_space) {
       adapter.full_files().add(Ino(ino));

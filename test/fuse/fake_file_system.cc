@@ -294,8 +294,8 @@ Result<std::vector<std::string>> FakeFileSystem::list_xattrs(Ino ino) {
 }
 
 Result<uint64_t> FakeFileSystem::write(Ino ino, HandleId, uint64_t offset_bytes,
-                                       const BufferSlice& payload, bool kill_suid_sgid,
-                                       WriteOrigin) {
+                                       const BufferSlice& payload, bool kill_suid_sgid, WriteOrigin,
+                                       WriteSync) {
   MutexLock lock(mutex_);
   if (stopped_) return ErrorCode::shut_down;
   Node* node = find(ino);

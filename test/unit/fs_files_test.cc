@@ -482,6 +482,16 @@ TEST_CASE("synchronous writes past the kernel's cache are durable when they retu
   t.write(f, "x", 0, handle);
   CHECK(t.store->synced == t.medium.sequence);
   CHECK(t.medium.contents[f].size() == 1);
+  // One of many by an open file that is not synchronous.
+  const HandleId plain = *t->open_file(f, writable());
+  t.write(f, "yy", 0, plain);
+  CHECK(t.medium.contents[f].size() == 1);
+  for (const WriteSync sync : {WriteSync::data, WriteSync::all}) {
+    const std::string text(sync == WriteSync::data ? 3 : 4, 'z');
+    REQUIRE(t->write(f, plain, 0, TestFs::payload(text), false, false, sync).ok());
+    CHECK(t.store->synced == t.medium.sequence);
+    CHECK(t.medium.contents[f].size() == text.size());
+  }
 }
 
 TEST_CASE("punching and zeroing through an open file", "[fs]") {
