@@ -176,10 +176,10 @@ _used_bytes() { df --output=used -B1 "$MNT" | tail -n 1 | tr -d ' '; }
 _free_bytes() { df --output=avail -B1 "$MNT" | tail -n 1 | tr -d ' '; }
 _size_bytes() { df --output=size -B1 "$MNT" | tail -n 1 | tr -d ' '; }
 # Free space is back: to the byte after mounting again; until then what no checkpoint has dropped
-# yet may hold 1 %, of a tiny filesystem more (4.4 MB were seen); reclaiming gets ten seconds.
+# yet may hold 1 % (of a tiny filesystem 4 MiB); reclaiming gets ten seconds.
 _expect_free() {
   local before=$1 free=0 slack=$(($1 / 100))
-  [ "$slack" -ge $((12 << 20)) ] || slack=$((12 << 20))
+  [ "$slack" -ge $((4 << 20)) ] || slack=$((4 << 20))
   for _ in $(seq 50); do
     sync -f "$MNT"
     free=$(_free_bytes)
