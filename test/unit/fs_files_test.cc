@@ -488,7 +488,7 @@ TEST_CASE("synchronous writes past the kernel's cache are durable when they retu
   CHECK(t.medium.contents[f].size() == 1);
   for (const WriteSync sync : {WriteSync::data, WriteSync::all}) {
     const std::string text(sync == WriteSync::data ? 3 : 4, 'z');
-    REQUIRE(t->write(f, plain, 0, TestFs::payload(text), false, false, sync).ok());
+    REQUIRE(t->write(f, plain, 0, TestFs::payload(text), false, WriteOrigin::caller, sync).ok());
     CHECK(t.store->synced == t.medium.sequence);
     CHECK(t.medium.contents[f].size() == text.size());
   }
