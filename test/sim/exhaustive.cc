@@ -134,7 +134,8 @@ std::optional<Event> event_in(const Tree& tree, const Letter& letter, uint64_t n
   if (makes) event.node = kNewNode + number;
   if (!makes && names_one) event.node = at->second;
   const bool has_data = event.kind == EventKind::write || event.kind == EventKind::zero ||
-                        event.kind == EventKind::truncate;
+                        event.kind == EventKind::truncate || event.kind == EventKind::allocate ||
+                        event.kind == EventKind::set_xattr;
   if (has_data && tree.nodes.at(event.node).type != NodeType::file) return std::nullopt;
   if (event.kind == EventKind::rename) event.replaces = tree.names.contains(event.new_path);
   if (event.whiteout != 0) event.whiteout += number;

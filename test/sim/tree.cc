@@ -114,7 +114,7 @@ void Tree::apply(const Event& event) {
       put_subtree(names, event.new_path, moved);
       if (event.whiteout == 0) break;
       names[event.path] = event.whiteout;
-      nodes[event.whiteout] = {NodeType::whiteout, 0, {}, {}};
+      nodes[event.whiteout] = {NodeType::whiteout, 0, {}, {}, {}};
       break;
     }
     case EventKind::exchange: {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Many direct writers of one file. direct_parallel.py rate FILE THREADS SECONDS prints writes a
-# second; direct_parallel.py flight FILE THREADS DIRECTORY writes once with each thread and tells how
-# long others wait meanwhile.
+# second; direct_parallel.py flight FILE THREADS DIRECTORY writes once with each thread and tells
+# how long others wait meanwhile.
 import mmap
 import os
 import sys
