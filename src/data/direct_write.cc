@@ -6,17 +6,21 @@
 namespace stablefs {
 
 void DirectParts::add_behind(const OrderedIo& io, OrderedIo& rest) {
-  const auto at = std::ranges::find(parts_, &io, &Part::io);
-  FS_ASSERT(at != parts_.end());
-  parts_.insert(at + 1, Part{&rest});
+  parts_.insert(find(io) + 1, Part{&rest});
 }
 
 bool DirectParts::landed(const OrderedIo& io) {
+  const auto at = find(io);
+  at->landed = true;
+  return at - parts_.begin() == static_cast<ptrdiff_t>(turn_);
+}
+
+// Not among those that are gone: a new one may be where one of them was.
+std::vector<DirectParts::Part>::iterator DirectParts::find(const OrderedIo& io) {
   const auto at = std::find_if(parts_.begin() + static_cast<ptrdiff_t>(turn_), parts_.end(),
                                [&io](const Part& part) { return part.io == &io; });
   FS_ASSERT(at != parts_.end());
-  at->landed = true;
-  return at - parts_.begin() == static_cast<ptrdiff_t>(turn_);
+  return at;
 }
 
 OrderedIo* DirectParts::ended(const Status& status) {

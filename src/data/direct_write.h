@@ -35,6 +35,8 @@ class DirectParts {
     OrderedIo* io;
     bool landed = false;
   };
+  std::vector<Part>::iterator find(const OrderedIo& io);
+
   std::vector<Part> parts_;  // in file order; those before turn_ are gone
   size_t turn_ = 0;
   Status status_;

@@ -2,6 +2,7 @@
 // Direct writes: what is mapped and when, what the cache has of it, parts that fail, full devices.
 #include <algorithm>
 
+#include "data/direct_write.h"
 #include "data_fixture.h"
 #include "direct_writing.h"
 
@@ -292,4 +293,24 @@ TEST_CASE("abandoned, a direct write in flight is answered", "[data][direct]") {
   CHECK(writing.wait().error().code() == ErrorCode::shut_down);
   DirectWriting late(file, 0, blocks(1, 1), kNow);
   CHECK(late.begun().error().code() == ErrorCode::shut_down);
+}
+
+// Memory of a part that has ended may be a later one's.
+TEST_CASE("parts of a direct write end in their order, wherever they are in memory", "[data]") {
+  OrderedIo first(OrderedExtent(0, 1)), second(OrderedExtent(1, 1)), third(OrderedExtent(2, 1));
+  OrderedIo& again = first;
+  DirectParts parts;
+  parts.add(first);
+  parts.add(second);
+  REQUIRE(parts.landed(first));
+  CHECK(parts.ended({}) == nullptr);
+  parts.add_behind(second, again);
+  parts.add_behind(again, third);
+  CHECK_FALSE(parts.landed(third));
+  CHECK_FALSE(parts.landed(again));
+  CHECK(parts.landed(second));
+  CHECK(parts.ended({}) == &again);
+  CHECK(parts.ended({}) == &third);
+  CHECK(parts.ended({}) == nullptr);
+  CHECK(parts.over());
 }
