@@ -223,14 +223,34 @@ Status Operator::change(const Event& event, const AttributeChange& change) {
   return {};
 }
 
+// The answer comes from whichever thread finishes it.
+Result<uint64_t> Operator::write_direct(Ino ino, HandleId handle, const Event& event) {
+  Mutex mutex(LockRank::leaf, "direct write");
+  CondVar there;
+  std::optional<Result<uint64_t>> answer;
+  fs_.write_direct(ino, handle, event.offset, payload_of(event.bytes),
+                   {.sync = event.synchronous ? WriteSync::all : WriteSync::none},
+                   [&](Result<uint64_t> written) {
+                     MutexLock lock(mutex);
+                     answer = std::move(written);
+                     there.notify_all();
+                   });
+  MutexLock lock(mutex);
+  while (!answer) there.wait(mutex);
+  return std::move(*answer);
+}
+
 // A write may end short for want of space: then the event is that short one.
 Status Operator::write(Event& event, const OpenFile* file) {
   const Walk walk(fs_, file == nullptr ? event.path : "/");
   const Ino ino = file != nullptr ? file->ino : FS_TRY(walk.ino());
   const uint64_t length = event.bytes.size();
-  const uint64_t done = FS_TRY(
-      fs_.write(ino, file != nullptr ? file->handle : 0, event.offset, payload_of(event.bytes),
-                false, event.times_follow ? WriteOrigin::kernel_cache : WriteOrigin::caller));
+  const HandleId handle = file != nullptr ? file->handle : 0;
+  const WriteOrigin origin = event.times_follow ? WriteOrigin::kernel_cache : WriteOrigin::caller;
+  const uint64_t done =
+      event.direct
+          ? FS_TRY(write_direct(ino, handle, event))
+          : FS_TRY(fs_.write(ino, handle, event.offset, payload_of(event.bytes), false, origin));
   if (done == 0 || done > length) complain(event, fmt::format("wrote {} bytes", done));
   event.bytes.resize(std::min(done, length));
   return {};

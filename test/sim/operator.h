@@ -51,6 +51,7 @@ class Operator {
   Status make_unnamed(const Event& event);
   Status link(const Event& event, const OpenFile* file);
   Status rename(const Event& event, RenameMode mode);
+  Result<uint64_t> write_direct(Ino ino, HandleId handle, const Event& event);
   Status write(Event& event, const OpenFile* file);
   Status change(const Event& event, const AttributeChange& change);
 

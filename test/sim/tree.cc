@@ -40,6 +40,7 @@ std::string Event::text() const {
   if (synchronous) text += " synchronous";
   if (foreign) text += " (of another thread)";
   if (replaces) text += " (replaces)";
+  if (direct) text += " (direct)";
   if (whiteout != 0) text += " (leaves a whiteout)";
   return text + fmt::format(" (node {})", node);
 }

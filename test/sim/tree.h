@@ -64,6 +64,7 @@ struct Event {
   bool data_only = false;     // fsync
   bool foreign = false;       // fsync: of another thread's file
   bool times_follow = false;  // write: the kernel writes back
+  bool direct = false;        // write: past the cache
   bool keep_size = false;     // zero, allocate
   bool punches = false;       // zero: the space is given back
   bool opens = false;         // create

@@ -329,6 +329,7 @@ void Actor::write_open(Prng& prng) {
 
 void Actor::write(Event event, uint64_t length, Prng& prng, const OpenFile* file) {
   event.offset = std::min(event.offset, limits_.file_bytes_max - 1);
+  event.direct = !event.times_follow && prng.chance(4);
   event.bytes = random_bytes(prng, std::min(length, limits_.file_bytes_max - event.offset));
   operator_.perform(std::move(event), file);
 }
