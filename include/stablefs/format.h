@@ -301,8 +301,9 @@ struct DiskDamage {
   DiskTime time;
   le32 expected;  // guard or tag; 0 of a read error
   le32 found;
-  uint8_t kind;  // DamageKind
-  uint8_t reserved[3];
+  uint8_t kind;       // DamageKind
+  uint8_t passed_on;  // 1: a shared block, which `ino` has given up since; others map it
+  uint8_t reserved[2];
 };
 
 }  // namespace stablefs

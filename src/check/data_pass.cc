@@ -36,7 +36,8 @@ DataPass::DataPass(BlockDevice& device, Store& store, Reporter& reporter,
       store_(store),
       reporter_(reporter),
       where_(std::move(where)),
-      per_block_(tuples_per_block(store.interval())) {}
+      per_block_(tuples_per_block(store.interval())),
+      read_(device.block_count()) {}
 
 void DataPass::run(Scanner& scanner, uint64_t total_blocks) {
   total_blocks_ = total_blocks;
@@ -53,13 +54,17 @@ void DataPass::visit_extent(const Item& item) {
   const uint64_t length = extent.length_blocks;
   if ((extent.flags & kExtentUnwritten) != 0) return;
   if (extent.lba >= device_.block_count() || length > device_.block_count() - extent.lba) return;
-  for (uint64_t done = 0; done < length; done += kPieceBlocks) {
+  const bool has_own_tuples = (extent.flags & kExtentTuplesInline) != 0;
+  for (uint64_t done = 0; done < length;) {
     Piece piece;
     piece.ino = item.key.object;
     piece.file_block = item.key.offset + done;
     piece.range = {Lba(extent.lba + done), std::min(kPieceBlocks, length - done)};
+    if (!has_own_tuples) piece.range.length_blocks = take_unread(piece.range);
+    done += std::max<uint64_t>(piece.range.length_blocks, 1);
+    if (piece.range.length_blocks == 0) continue;
     piece.tuples.resize(piece.range.length_blocks * per_block_);
-    if ((extent.flags & kExtentTuplesInline) != 0) {
+    if (has_own_tuples) {
       std::memcpy(piece.tuples.data(), item.value.data() + sizeof extent,
                   piece.tuples.size() * sizeof(Tuple));
       piece.has_tuples.assign(piece.range.length_blocks, true);
@@ -71,6 +76,13 @@ void DataPass::visit_extent(const Item& item) {
     pieces_.push_back(std::move(piece));
     if (queued_blocks_ >= kQueuedBlocksMax || pieces_.size() >= kPiecesMax) flush();
   }
+}
+
+// How many blocks at the start of the range nobody else's extent had.
+uint64_t DataPass::take_unread(BlockRange range) {
+  uint64_t blocks = 0;
+  while (blocks < range.length_blocks && read_.insert(range.start + blocks)) ++blocks;
+  return blocks;
 }
 
 // Blocks that lack tuples were reported by the space pass.

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Reads every mapped written block and verifies its tuples: many requests in flight, each up to
-// 1 MiB.
+// 1 MiB. Blocks with several owners are read once, but for those with a tuple in each extent.
 #pragma once
 
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "check/block_set.h"
 #include "check/ledger.h"
 #include "check/scanner.h"
 #include "integrity/tuple.h"
@@ -34,6 +35,7 @@ class DataPass {
   };
 
   void visit_extent(const Item& item);
+  uint64_t take_unread(BlockRange range);
   void load_tuples(Piece& piece);
   void flush();
   void read_pieces();
@@ -47,6 +49,7 @@ class DataPass {
   const std::function<std::string(uint64_t)> where_;
   const uint64_t per_block_;  // tuples
   std::vector<Piece> pieces_;
+  BlockSet read_;  // of extents without tuples in them
   uint64_t queued_blocks_ = 0;
   uint64_t total_blocks_ = 0;
 };

@@ -50,16 +50,9 @@ std::string runs_text(std::span<const std::byte> bitmap, uint64_t blocks) {
   return fmt::format("free_runs {} longest {}", runs, longest);
 }
 
-// Tuples items that describe blocks of the range.
-Status dump_tuples(Store& store, BlockRange range, const DumpSink& sink) {
-  Key from = Key::global(ItemKind::tuples, range.start.value);
-  const Key last = Key::global(ItemKind::tuples, range.end().value - 1);
-  const auto before = FS_TRY(store.floor(from, Key::global(ItemKind::tuples, 0)));
-  if (before) {
-    const uint64_t length =
-        before->value.size() / sizeof(Tuple) / tuples_per_block(store.interval());
-    if (before->key.offset + length > range.start.value) from = before->key;
-  }
+// Items from `from` on that belong to blocks of the range.
+Status dump_items(Store& store, Key from, BlockRange range, const DumpSink& sink) {
+  const Key last(from.object, from.kind, range.end().value - 1);
   for (;;) {
     const auto items = FS_TRY(store.scan(from, last, kBatchItems));
     for (const Item& item : items) {
@@ -71,14 +64,41 @@ Status dump_tuples(Store& store, BlockRange range, const DumpSink& sink) {
   }
 }
 
+// Tuples items that describe blocks of the range.
+Status dump_tuples(Store& store, BlockRange range, const DumpSink& sink) {
+  Key from = Key::global(ItemKind::tuples, range.start.value);
+  const auto before = FS_TRY(store.floor(from, Key::global(ItemKind::tuples, 0)));
+  if (before) {
+    const uint64_t length =
+        before->value.size() / sizeof(Tuple) / tuples_per_block(store.interval());
+    if (before->key.offset + length > range.start.value) from = before->key;
+  }
+  return dump_items(store, from, range, sink);
+}
+
+// Who else has blocks of the range is not known: how many is.
+Status dump_references(Store& store, BlockRange range, const DumpSink& sink) {
+  Key from = Key::global(ItemKind::reference, range.start.value);
+  const auto before = FS_TRY(store.floor(from, Key::global(ItemKind::reference, 0)));
+  if (before && before->value.size() == sizeof(DiskReference)) {
+    DiskReference reference;
+    std::memcpy(&reference, before->value.data(), sizeof reference);
+    if (before->key.offset + reference.length_blocks > range.start.value) from = before->key;
+  }
+  return dump_items(store, from, range, sink);
+}
+
 Status dump_item_of_inode(Store& store, const Item& item, const DumpSink& sink) {
   sink(item_to_text(item.key, item.value, store.interval()) + "\n");
   if (item.key.kind != static_cast<uint8_t>(ItemKind::extent)) return {};
   if (!validate_item(item.key, item.value, store.interval()).ok()) return {};
   DiskExtent extent;
   std::memcpy(&extent, item.value.data(), sizeof extent);
-  if ((extent.flags & (kExtentUnwritten | kExtentTuplesInline)) != 0) return {};
-  return dump_tuples(store, {Lba(extent.lba), extent.length_blocks}, sink);
+  const BlockRange range{Lba(extent.lba), extent.length_blocks};
+  if ((extent.flags & kExtentUnwritten) != 0) return {};
+  FS_TRY(dump_references(store, range, sink));
+  if ((extent.flags & kExtentTuplesInline) != 0) return {};
+  return dump_tuples(store, range, sink);
 }
 
 }  // namespace

@@ -267,7 +267,8 @@ void ItemPass::settle_damage(uint64_t first_block, const DiskExtent& extent) {
   while (at != ledger_.damage.end() && at->first < extent.lba + extent.length_blocks) {
     const DiskDamage& damage = at->second;
     const bool ours =
-        damage.ino == object_.ino && damage.file_block == first_block + (at->first - extent.lba);
+        damage.passed_on != 0 ||
+        (damage.ino == object_.ino && damage.file_block == first_block + (at->first - extent.lba));
     at = ours ? ledger_.damage.erase(at) : std::next(at);
   }
 }

@@ -17,6 +17,7 @@
 #include "data/file_data.h"
 #include "data/page.h"
 #include "data/page_pool.h"
+#include "data/sharing.h"
 
 namespace stablefs {
 
@@ -58,6 +59,7 @@ class ContextImpl final : public DataContext {
   DataGauges gauges() override;
   DamageList& damage() override { return damage_; }
   std::vector<InFlight> in_flight(size_t limit) override;
+  Sharing& sharing() { return sharing_; }
 
   Store& store() { return store_; }
   BlockDevice& device() { return device_; }
@@ -127,6 +129,7 @@ class ContextImpl final : public DataContext {
   Health& health_;
   const std::shared_ptr<PagePool> page_pool_ = std::make_shared<PagePool>();
   StableControl stable_;
+  Sharing sharing_;
   DamageList damage_;
   DataCounters counters_;
   std::atomic<uint64_t> dirty_pages_{0}, flight_pages_{0}, clean_pages_{0}, shadow_pages_{0},

@@ -8,6 +8,8 @@ namespace {
 
 // More is a device that is gone rather than one that has bad blocks.
 constexpr uint64_t kEntriesMax = 65'536;
+constexpr size_t kClearStepEntries = 1000;
+constexpr uint64_t kClearStepBytes = kClearStepEntries * 18;  // opcode and key
 // Looked at for the path in a log line, while a reader waits: some milliseconds.
 constexpr uint64_t kPathItemsMax = 200'000;
 
@@ -35,20 +37,40 @@ void DamageList::insert(const DamageEntry& entry, bool stored) {
 }
 
 DamageList::Added DamageList::add(const DamageEntry& entry) {
+  JournalReservation journal;
+  SharingLock shared;  // else two files that share the block might add it at once
+  const bool store = may_store() && reserve(sizeof(DiskDamage), journal, shared).ok();
   {
     MutexLock lock(mutex_);
     if (known_.contains(entry.lba)) return Added::known;
     if (known_.size() >= kEntriesMax) return Added::refused;
   }
-  insert(entry, store_item(entry));
+  insert(entry, store && store_item(entry, journal));
   return Added::fresh;
 }
 
-bool DamageList::store_item(const DamageEntry& entry) {
-  if (options_.read_only || !options_.health->check(Activity::change).ok()) return false;
+bool DamageList::may_store() const {
+  return !options_.read_only && options_.health->check(Activity::change).ok();
+}
+
+// Nobody waits for journal space while he holds the lock.
+Status DamageList::reserve(uint64_t bytes, JournalReservation& journal, SharingLock& shared) {
+  if (options_.sharing == nullptr || !options_.sharing->any()) return {};
+  constexpr uint64_t kOverheadBytes = 64;
+  journal = FS_TRY(store_.reserve_journal(bytes + kOverheadBytes));
+  shared.take(*options_.sharing);
+  return {};
+}
+
+bool DamageList::store_item(const DamageEntry& entry, JournalReservation& journal) {
   Transaction transaction;
   transaction.put_struct(damage_key(entry.lba), to_disk(entry));
-  return store_.commit(transaction, false).ok();
+  return commit(transaction, journal).ok();
+}
+
+Status DamageList::commit(const Transaction& transaction, JournalReservation& journal) {
+  FS_TRY(store_.commit(transaction, false, journal.held() ? &journal : nullptr));
+  return {};
 }
 
 uint64_t DamageList::count(BlockRange range) const {
@@ -68,6 +90,19 @@ void DamageList::erase(Transaction& transaction, BlockRange range, std::vector<L
   }
 }
 
+// Whose it is now is looked for when somebody asks.
+void DamageList::pass_on(Transaction& transaction, BlockRange range, Ino ino) {
+  if (empty()) return;
+  MutexLock lock(mutex_);
+  const auto end = known_.lower_bound(range.end());
+  for (auto at = known_.lower_bound(range.start); at != end; ++at) {
+    DamageEntry& entry = at->second.entry;
+    if (entry.ino != ino) continue;
+    entry.passed_on = true;
+    if (at->second.stored) transaction.put_struct(damage_key(at->first), to_disk(entry));
+  }
+}
+
 void DamageList::forget(std::span<const Lba> blocks) {
   if (blocks.empty()) return;
   MutexLock lock(mutex_);
@@ -76,13 +111,15 @@ void DamageList::forget(std::span<const Lba> blocks) {
 }
 
 Status DamageList::clear(std::span<const Lba> blocks) {
-  constexpr size_t kStepEntries = 1000;
   while (!blocks.empty()) {
-    const auto step = blocks.first(std::min(kStepEntries, blocks.size()));
+    const auto step = blocks.first(std::min(kClearStepEntries, blocks.size()));
+    JournalReservation journal;
+    SharingLock shared;  // the block may have passed to another file
+    FS_TRY(reserve(kClearStepBytes, journal, shared));
     Transaction transaction;
     std::vector<Lba> erased;
     for (const Lba lba : step) erase(transaction, {lba, 1}, erased);
-    if (!transaction.empty()) FS_TRY(store_.commit(transaction, false));
+    if (!transaction.empty()) FS_TRY(commit(transaction, journal));
     forget(erased);
     blocks = blocks.subspan(step.size());
   }

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/sync.h"
+#include "data/sharing.h"
 #include "store/damage.h"
 #include "store/paths.h"
 #include "store/store.h"
@@ -26,7 +27,8 @@ class DamageList {
   struct Options {
     Logger* logger = nullptr;
     Health* health = nullptr;
-    bool read_only = false;  // entries are kept in memory only
+    bool read_only = false;      // entries are kept in memory only
+    Sharing* sharing = nullptr;  // null where no block ever has several owners
   };
   DamageList(Store& store, const Options& options);
 
@@ -42,6 +44,9 @@ class DamageList {
   // forgotten when the transaction is committed.
   void erase(Transaction& transaction, BlockRange range, std::vector<Lba>& erased) const;
   void forget(std::span<const Lba> blocks);
+  // `transaction` takes the blocks from `ino`, but others map them too: what was seen there is not
+  // there any more.
+  void pass_on(Transaction& transaction, BlockRange range, Ino ino);
   // Erases these entries, which are of one inode; the caller holds its mutex.
   Status clear(std::span<const Lba> blocks);
 
@@ -57,7 +62,10 @@ class DamageList {
   };
   void load();
   void insert(const DamageEntry& entry, bool stored);
-  bool store_item(const DamageEntry& entry);
+  bool may_store() const;
+  Status reserve(uint64_t bytes, JournalReservation& journal, SharingLock& shared);
+  bool store_item(const DamageEntry& entry, JournalReservation& journal);
+  Status commit(const Transaction& transaction, JournalReservation& journal);
 
   Store& store_;
   const Options options_;

@@ -31,7 +31,8 @@ ContextImpl::ContextImpl(Store& store, BlockDevice& device, const DataOptions& o
                             HealthOptions{.clock = options.clock, .logger = options.logger})),
       health_(options.health != nullptr ? *options.health : *own_health_),
       stable_(options.stable, options.shadow_limit_bytes),
-      damage_(store, {options.logger, &health_, options.read_only}) {
+      sharing_(store),
+      damage_(store, {options.logger, &health_, options.read_only, &sharing_}) {
   writeback_thread_ = Thread("writeback", [this] { write_back_thread(); });
   finish_thread_ = Thread("finisher", [this] { finish_thread(); });
 }

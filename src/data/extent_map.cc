@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t kScanItems = 64;
 constexpr size_t kEraseBytes = 18;  // opcode and key
+constexpr size_t kDamagePutBytes = kEraseBytes + 2 + sizeof(DiskDamage);
 constexpr size_t kRangeBytes = 13;  // opcode, address, length
 constexpr size_t kInodeItemBytes = 20 + sizeof(DiskInode);
 // Below the limit by what neighbours that merge or split in the meantime may add.
@@ -22,6 +23,9 @@ constexpr size_t kSlackBytes = 4 * 1024;
 constexpr uint64_t kRemoveStepBlocks = 8192;
 // ... entries of the damage list as well, ...
 constexpr uint64_t kDamagedStepBlocks = 1024;
+// ... or many small pieces that are shared with different files, ...
+constexpr uint64_t kSharedStepBlocks = 512;
+constexpr uint64_t kSharedStepItems = 64;
 // ... or put.
 constexpr uint64_t kTagStepBlocks = 512;
 
@@ -110,7 +114,7 @@ Result<ExtentMap::Cost> ExtentMap::replacement_cost(uint64_t first, uint64_t len
   Cost cost{length_blocks, fixed_bytes(length_blocks)};
   FS_ASSERT(cost.bytes < kReplaceLimitBytes);
   for (const Extent& extent : FS_TRY(overlapping(first, first + length_blocks, SIZE_MAX))) {
-    const Extent part = extent.part(first, first + length_blocks, interval_);
+    Extent part = extent.part(first, first + length_blocks, interval_);
     if (part.unwritten && part.first_block == first) {
       return Cost{part.length_blocks, fixed_bytes(part.length_blocks), part.range()};
     }
@@ -118,28 +122,85 @@ Result<ExtentMap::Cost> ExtentMap::replacement_cost(uint64_t first, uint64_t len
       cost.length_blocks = part.first_block - first;
       return cost;
     }
-    const size_t bytes = kEraseBytes + kRangeBytes + freeing_bytes(part);
+    const bool is_shared = FS_TRY(reference_items(part)) != 0;
+    // Others who give up their share may cut it into single blocks until then.
+    if (is_shared && part.length_blocks > kSharedStepBlocks) {
+      part = part.part(part.first_block, part.first_block + kSharedStepBlocks, interval_);
+    }
+    const uint64_t items = is_shared ? part.length_blocks : 0;
+    const size_t bytes = kEraseBytes + kRangeBytes + freeing_bytes(part, items);
     if (cost.bytes + bytes > kReplaceLimitBytes && part.first_block > first) {
       cost.length_blocks = part.first_block - first;
       return cost;
     }
     cost.bytes += bytes;
+    if (part.end_block() < std::min(extent.end_block(), first + length_blocks)) {
+      cost.length_blocks = part.end_block() - first;
+      return cost;
+    }
   }
   return cost;
 }
 
+Result<uint64_t> ExtentMap::count_freed(const Run& run) const {
+  if (!may_share()) return run.length_blocks;
+  return count_unshared(store_, {run.lba, run.length_blocks});
+}
+
+Result<uint64_t> ExtentMap::reference_items(const Extent& extent) const {
+  if (!may_share() || extent.unwritten) return uint64_t{0};
+  return count_reference_items(store_, extent.range(), kSharedStepItems);
+}
+
+// Entries of the damage list may be of a block's former owner: two files must not erase one.
+Result<bool> ExtentMap::needs_sharing_lock(const Extent& gone) const {
+  if (!may_share() || gone.unwritten) return false;
+  if (damage_ != nullptr && damage_->count(gone.range()) != 0) return true;
+  return any_shared(store_, gone.range());
+}
+
 Status ExtentMap::free_blocks(Freeing& freeing, const Extent& gone) const {
   if (freeing.keep_blocks) return {};
+  if (!freeing.lock.held()) {
+    if (!FS_TRY(needs_sharing_lock(gone))) return free_owned(freeing, gone);
+    freeing.lock.take(*sharing_);
+  }
+  return gone.unwritten ? free_owned(freeing, gone) : release_shared(freeing, gone);
+}
+
+Status ExtentMap::free_owned(Freeing& freeing, const Extent& gone) const {
   freeing.transaction.free(gone.range());
   if (gone.keyed()) FS_TRY(freeing.tuples.erase(gone.range()));
   if (damage_ != nullptr) damage_->erase(freeing.transaction, gone.range(), freeing.healed);
   return {};
 }
 
-size_t ExtentMap::freeing_bytes(const Extent& gone) const {
-  size_t bytes = damage_ == nullptr ? 0 : damage_->count(gone.range()) * kEraseBytes;
+Status ExtentMap::release_shared(Freeing& freeing, const Extent& gone) const {
+  for (const auto& piece : FS_TRY(freeing.references.release(gone.range()))) {
+    const uint64_t first = gone.first_block + (piece.range.start - gone.lba);
+    const Extent part = gone.part(first, first + piece.range.length_blocks, interval_);
+    if (piece.count == 0) {
+      FS_TRY(free_owned(freeing, part));
+      continue;
+    }
+    if (damage_ != nullptr) damage_->pass_on(freeing.transaction, part.range(), ino_);
+    // It is somebody's own from now on, and so are its tuples.
+    if (piece.count == 1 && gone.keyed()) FS_TRY(freeing.tuples.split_around(part.range()));
+  }
+  return {};
+}
+
+size_t ExtentMap::freeing_bytes(const Extent& gone, uint64_t items) const {
+  size_t bytes = damage_ == nullptr ? 0 : damage_->count(gone.range()) * kDamagePutBytes;
   if (gone.keyed()) bytes += erase_tuples_bytes(gone.length_blocks);
-  return bytes;
+  return bytes + sharing_bytes(gone, items);
+}
+
+size_t ExtentMap::sharing_bytes(const Extent& extent, uint64_t items) const {
+  if (items == 0) return 0;
+  const size_t bytes = ReferenceEditor::edit_bytes(items);
+  if (!extent.keyed()) return bytes;
+  return bytes + TupleEditor::split_bytes(items, extent.length_blocks, interval_);
 }
 
 Status ExtentMap::cut(Freeing& freeing, const Extent& old, uint64_t first, uint64_t end,
@@ -176,7 +237,7 @@ Result<ExtentMap::Replacement> ExtentMap::put_over(Transaction& transaction, Ext
   const bool starts_inside = !old.empty() && old.front().first_block < first;
   if (!starts_inside) FS_TRY(merge_with_previous(fresh));
 
-  Freeing freeing{transaction, TupleEditor(store_)};
+  Freeing freeing(transaction, store_);
   freeing.keep_blocks = in_place;
   auto delta = static_cast<int64_t>(range.length_blocks);
   for (const Extent& extent : old) {
@@ -193,10 +254,10 @@ Result<ExtentMap::Replacement> ExtentMap::put_over(Transaction& transaction, Ext
     return Error(ErrorCode::extent_invalid,
                  fmt::format("inode {}: block {} is not mapped", ino_.value, first));
   }
-  freeing.tuples.emit(transaction);
+  freeing.emit();
   if (!in_place) transaction.allocate(range);
   put_extent(transaction, ino_, fresh);
-  return Replacement{delta, std::move(freeing.healed)};
+  return Replacement{delta, std::move(freeing.healed), std::move(freeing.lock)};
 }
 
 Result<ExtentMap::Replacement> ExtentMap::replace(Transaction& transaction,
@@ -230,10 +291,11 @@ Result<ExtentMap::Replacement> ExtentMap::put_unwritten(Transaction& transaction
 Result<ExtentMap::Removal> ExtentMap::remove(Transaction& transaction, uint64_t first, uint64_t end,
                                              size_t limit_bytes) const {
   Removal removal;
-  Freeing freeing{transaction, TupleEditor(store_)};
+  Freeing freeing(transaction, store_);
   const auto stop_at = [&](uint64_t next_block) {
-    freeing.tuples.emit(transaction);
+    freeing.emit();
     removal.healed = std::move(freeing.healed);
+    removal.lock = std::move(freeing.lock);
     removal.next_block = next_block;
     return std::move(removal);
   };
@@ -248,8 +310,18 @@ Result<ExtentMap::Removal> ExtentMap::remove(Transaction& transaction, uint64_t 
     for (const Extent& extent : extents) {
       const uint64_t from = std::max(extent.first_block, at);
       const uint64_t whole = extent.unwritten && !damaged ? kMaxExtentBlocks : step;
-      const uint64_t to = std::min({extent.end_block(), end, from + whole});
-      const size_t bytes = freeing_bytes(extent.part(from, to, interval_));
+      uint64_t to = std::min({extent.end_block(), end, from + whole});
+      uint64_t items = FS_TRY(reference_items(extent.part(from, to, interval_)));
+      if (items != 0 && !freeing.lock.held()) {
+        // So that they stay as many.
+        freeing.lock.take(*sharing_);
+        items = FS_TRY(reference_items(extent.part(from, to, interval_)));
+      }
+      if (items >= kSharedStepItems) {
+        to = std::min(to, from + kSharedStepBlocks);
+        items = to - from;
+      }
+      const size_t bytes = freeing_bytes(extent.part(from, to, interval_), items);
       const size_t edges =
           2 * extent_operation_bytes(kMaxInlineTupleBlocks * tuples_per_block(interval_));
       if (removal.blocks_freed > 0 &&

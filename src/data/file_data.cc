@@ -13,7 +13,7 @@ FileImpl::FileImpl(ContextImpl& context, InodeState& inode)
       context_(context),
       store_(context.store()),
       inode_(inode),
-      extents_(context.store(), inode.ino, &context.damage()) {
+      extents_(context.store(), inode.ino, &context.damage(), &context.sharing()) {
   MutexLock attributes(inode_.mutex);
   MutexLock lock(mutex_);
   size_ = inode_.attributes.size_bytes;

@@ -45,7 +45,8 @@ struct DataCounters {
       pages_copied{0}, cache_hits{0}, cache_misses{0}, guard_verified{0}, guard_mismatches{0},
       ordered_created{0}, ordered_committed{0}, ordered_failed{0}, ordered_split{0},
       direct_writes{0}, direct_bytes{0}, direct_short{0}, direct_failed{0}, stable_swaps{0},
-      stable_copies{0}, stable_waits{0}, stable_overwrites{0}, throttle_waits{0}, write_errors{0};
+      stable_copies{0}, stable_waits{0}, stable_overwrites{0}, throttle_waits{0}, write_errors{0},
+      shared_bytes{0}, copied_bytes{0};
 };
 struct DataGauges {
   uint64_t dirty_bytes, writeback_bytes, clean_bytes, shadow_bytes, lost_bytes, ordered_in_flight,
@@ -126,6 +127,13 @@ class FileData {
   // was done when there is not enough. Without `keep_size` a file that is shorter grows.
   virtual Status allocate(uint64_t offset_bytes, uint64_t length_bytes, bool keep_size,
                           Timestamp now) = 0;
+  // These bytes, as far as this file reaches, into `target` (of the same context; this file too,
+  // when the ranges do not overlap: else invalid_argument). Whole blocks that lie alike in both are
+  // shared, as far as both files have the same application tag; mtime/ctime of the target = now.
+  // Short when it is much that cannot be shared, or after an error; 0: this file ends at `offset`.
+  virtual Result<uint64_t> copy_range(uint64_t offset_bytes, FileData& target,
+                                      uint64_t target_offset_bytes, uint64_t length_bytes,
+                                      Timestamp now) = 0;
   // Writes back what is dirty at the call and waits until it is committed (not yet durable: that
   // takes Store::sync of the inode's last_sequence). writeback_failed as long as the newest version
   // of a page is lost: until it is overwritten, truncated away, or gone with the file's memory.
@@ -136,7 +144,7 @@ class FileData {
   virtual Status remove_all() = 0;
   virtual Result<uint64_t> seek(uint64_t offset_bytes, bool hole) = 0;  // seek_beyond_end
   // From now on in every tuple of the file: the inode first, then the tuples there are, in a chain
-  // of transactions that a crash may cut.
+  // of transactions that a crash may cut. What is shared with other files is copied before.
   virtual Status set_app_tag(uint16_t app_tag, Timestamp now) = 0;
   // What is committed of [first_block, end_block), with tuples.
   virtual Result<std::vector<Run>> mapped_runs(uint64_t first_block, uint64_t end_block) = 0;

@@ -45,6 +45,8 @@ constexpr uint64_t round_up(uint64_t bytes) {
 
 // Of operations in one link of a chain of transactions over a file.
 inline constexpr size_t kLinkBytes = 96 * 1024;
+// That with what the first operation may exceed it by.
+inline constexpr size_t kLinkBytesMax = 160 * 1024;
 
 // Blocks that are ours by a ticket we hold.
 struct OwnedBlocks {
@@ -74,6 +76,8 @@ class FileImpl final : public FileData {
   Status zero(uint64_t offset_bytes, uint64_t length_bytes, bool keep_size, Timestamp now) override;
   Status allocate(uint64_t offset_bytes, uint64_t length_bytes, bool keep_size,
                   Timestamp now) override;
+  Result<uint64_t> copy_range(uint64_t offset_bytes, FileData& target, uint64_t target_offset_bytes,
+                              uint64_t length_bytes, Timestamp now) override;
   Status write_back() override;
   bool has_dirty_pages() override;
   Status remove_all() override;
@@ -131,6 +135,8 @@ class FileImpl final : public FileData {
   OwnedBlocks acquire_range(RangeTicket& ticket, RangeClass range_class, uint64_t offset,
                             uint64_t end, bool may_extend);
   Status zero_edge();
+  // Inside the file, and under our truncate ticket.
+  Status rewrite(uint64_t first_block, uint64_t end_block, const OwnedBlocks& owned);
   // Inside the file.
   Status write_zeros(uint64_t offset, uint64_t end, const OwnedBlocks& owned);
   Status write_pages(PageWrite& job);
@@ -183,7 +189,9 @@ class FileImpl final : public FileData {
   void guard(OrderedIo& io);
   void submit_io(OrderedIo& io, uint64_t skip_blocks);
   Status write_back_counted();
-  Status wait_committed(uint64_t first_block, uint64_t stamp, const OwnedBlocks& owned);
+  Status write_back_range(uint64_t first_block, uint64_t end_block);
+  Status wait_committed(uint64_t first_block, uint64_t stamp, const OwnedBlocks& owned,
+                        uint64_t end_block = kNoLimit);
   Status wait_ordered(uint64_t first_block, uint64_t end_block, const OwnedBlocks& owned);
 
   // --- finishing (finisher.cc)
@@ -222,6 +230,10 @@ class FileImpl final : public FileData {
   Status grow(uint64_t size_bytes, Timestamp now, const OwnedBlocks& owned);
   Status commit_size(uint64_t size_bytes, Timestamp now, uint64_t& free_from);
   Status free_chain(uint64_t start_block, const std::function<Status(Transaction&)>& last);
+  // Journal space for a link of a chain, before any lock is taken; nothing when it may still be
+  // waited for when it is committed.
+  Result<JournalReservation> reserve_link();
+  Result<Sequence> commit_link(const Transaction& transaction, JournalReservation& journal);
   Status cancel_from(uint64_t first_block);
   void remove_pages(uint64_t first_block, uint64_t end_block) FS_REQUIRES(mutex_);
   void release_promise(uint64_t block) FS_REQUIRES(mutex_);
@@ -238,11 +250,12 @@ class FileImpl final : public FileData {
                       const OwnedBlocks& owned);
   Result<uint64_t> unmap_link(uint64_t first_block, uint64_t end_block);
   Result<uint64_t> unwrite_link(uint64_t first_block, uint64_t end_block);
-  Result<SpaceReservation> reserve_unwritten(uint64_t blocks);
+  Result<SpaceReservation> reserve_unwritten(const Run& run);
   struct Cleared {
     uint64_t end_block = 0;
     int64_t block_delta = 0;
     std::vector<Lba> healed{};
+    SharingLock lock{};  // to be held until it is committed
   };
   using Clear = std::function<Result<Cleared>(Transaction&)>;
   Result<uint64_t> clear_link(uint64_t first_block, const Clear& clear_extents);
@@ -255,7 +268,37 @@ class FileImpl final : public FileData {
   Result<SpaceReservation> reserve_holes(uint64_t first_block, uint64_t end_block);
   Result<Run> committed_run(uint64_t block, uint64_t end_block);
 
+  // --- copying into another file (file_clone.cc)
+  class PairLock;
+  struct Clone;
+  struct SharedRange {
+    uint64_t first_block, end_block;
+    uint64_t end_bytes;  // of the file, at least
+  };
+  // What one call may still do.
+  struct Budget {
+    uint64_t bytes;  // through memory
+    int links;       // transactions
+    bool may_share = true;
+  };
+  enum class Sharable : uint8_t { yes, not_here, later, never };
+  Result<uint64_t> copy_piece(Clone clone, Budget& budget);
+  Result<uint64_t> copy_through_memory(const Clone& clone, Budget& budget);
+  Result<uint64_t> share_settled(Clone clone, Budget& budget);
+  void acquire_pair(Clone& clone, RangeTicket& ticket, RangeTicket& target_ticket);
+  Sharable judge_clone(Clone& clone);
+  bool same_app_tag(const FileImpl& other) const;
+  bool uses_cache(uint64_t first_block, uint64_t end_block) FS_REQUIRES(mutex_);
+  bool is_ordered(uint64_t first_block, uint64_t end_block) FS_REQUIRES(mutex_);
+  bool is_under_way(uint64_t first_block, uint64_t end_block) FS_REQUIRES(mutex_);
+  Result<uint64_t> share_blocks(const Clone& clone, Budget& budget);
+  Result<uint64_t> share_link(const Clone& clone, uint64_t skip);
+  Status commit_shared(Transaction& transaction, JournalReservation& journal,
+                       const ExtentMap::Shared& shared, const SharedRange& range, Timestamp now);
+
   // --- tuples (file_tags.cc)
+  Status unshare();
+  Result<uint64_t> unshare_from(uint64_t block);
   Status put_app_tag(uint16_t app_tag, Timestamp now);
 
   ContextImpl& context_;

@@ -117,7 +117,8 @@ Result<uint64_t> FileImpl::unmap_link(uint64_t first_block, uint64_t end_block) 
     ExtentMap::Removal removal =
         FS_TRY(extents_.remove(transaction, first_block, end_block, kLinkBytes));
     return Cleared{std::min(end_block, removal.next_block),
-                   -static_cast<int64_t>(removal.blocks_freed), std::move(removal.healed)};
+                   -static_cast<int64_t>(removal.blocks_freed), std::move(removal.healed),
+                   std::move(removal.lock)};
   });
 }
 
@@ -130,11 +131,12 @@ Result<uint64_t> FileImpl::unwrite_link(uint64_t first_block, uint64_t end_block
       return Cleared{.end_block = run.end_block()};
     });
   }
-  SpaceReservation space = FS_TRY(reserve_unwritten(std::min(run.length_blocks, kUnwriteBlocks)));
+  SpaceReservation space = FS_TRY(reserve_unwritten(run));
   const BlockRange range = FS_TRY(store_.allocate(space, space.blocks(), run.lba));
   auto cleared = clear_link(first_block, [&](Transaction& transaction) -> Result<Cleared> {
     ExtentMap::Replacement put = FS_TRY(extents_.put_unwritten(transaction, first_block, range));
-    return Cleared{first_block + range.length_blocks, put.block_delta, std::move(put.healed)};
+    return Cleared{first_block + range.length_blocks, put.block_delta, std::move(put.healed),
+                   std::move(put.lock)};
   });
   if (!cleared.ok()) store_.give_back(range);
   return cleared;
@@ -142,8 +144,18 @@ Result<uint64_t> FileImpl::unwrite_link(uint64_t first_block, uint64_t end_block
 
 // As many of the blocks as there are. On a full device each link waits for the commit of the one
 // before, whose blocks it takes; other people's dirty pages are waited for only when nothing is
-// left.
-Result<SpaceReservation> FileImpl::reserve_unwritten(uint64_t blocks) {
+// left. What is shared frees nothing, so it is growth.
+Result<SpaceReservation> FileImpl::reserve_unwritten(const Run& run) {
+  const uint64_t freed = FS_TRY(extents_.count_freed(run));
+  uint64_t blocks = std::min(freed == 0 ? run.length_blocks : freed, kUnwriteBlocks);
+  if (freed == 0) {
+    while (true) {
+      auto reserved = store_.reserve_space(blocks, SpaceUse::growth);
+      const bool full = !reserved.ok() && reserved.error().code() == ErrorCode::no_space;
+      if (!full || blocks == 1) return reserved;
+      blocks /= 2;
+    }
+  }
   for (; blocks > 1; blocks /= 2) {
     auto reserved = store_.reserve_space(blocks, SpaceUse::overwrite);
     if (reserved.ok() || reserved.error().code() != ErrorCode::no_space) return reserved;
@@ -153,18 +165,20 @@ Result<SpaceReservation> FileImpl::reserve_unwritten(uint64_t blocks) {
 
 // Returns where to go on.
 Result<uint64_t> FileImpl::clear_link(uint64_t first_block, const Clear& clear_extents) {
-  Cleared cleared;
+  uint64_t end_block = 0;
   {
+    JournalReservation journal = FS_TRY(reserve_link());
     MutexLock attributes_lock(inode_.mutex);
     InodeAttributes attributes = inode_.attributes;
     Transaction transaction;
-    cleared = FS_TRY(clear_extents(transaction));
+    const Cleared cleared = FS_TRY(clear_extents(transaction));
+    end_block = cleared.end_block;
     attributes.block_count += static_cast<uint64_t>(cleared.block_delta);
     {
       // What never arrived there need not arrive any more.
       MutexLock lock(mutex_);
       uint64_t disk_size = size_;
-      if (const auto lowest = tail_.lowest_outside(first_block, cleared.end_block)) {
+      if (const auto lowest = tail_.lowest_outside(first_block, end_block)) {
         disk_size = std::min(disk_size, *lowest * kBlockSize);
       }
       attributes.disk_size_bytes = std::max(disk_size, disk_size_);
@@ -173,19 +187,19 @@ Result<uint64_t> FileImpl::clear_link(uint64_t first_block, const Clear& clear_e
     if (changed || !transaction.empty()) {
       transaction.put_struct(Key(inode_.ino, ItemKind::inode, 0), to_disk(attributes));
       const MappingChange change(inode_);
-      inode_.last_sequence = FS_TRY(store_.commit(transaction, false));
+      inode_.last_sequence = FS_TRY(commit_link(transaction, journal));
       inode_.attributes = attributes;
       inode_.item_dirty = false;
     }
     context_.damage().forget(cleared.healed);
     MutexLock lock(mutex_);
-    remove_pages(first_block, cleared.end_block);
-    tail_.erase(first_block, cleared.end_block);
+    remove_pages(first_block, end_block);
+    tail_.erase(first_block, end_block);
     disk_size_moved(attributes.disk_size_bytes);
   }
   finish_held();
   context_.made_progress(schedule);
-  return cleared.end_block;
+  return end_block;
 }
 
 }  // namespace stablefs

@@ -164,6 +164,7 @@ Status FileImpl::grow(uint64_t size_bytes, Timestamp now, const OwnedBlocks& own
 // One transaction with the size and, if they fit, all frees; else `free_from` is where to go on,
 // and an orphan item says so to a recovery.
 Status FileImpl::commit_size(uint64_t size_bytes, Timestamp now, uint64_t& free_from) {
+  JournalReservation journal = FS_TRY(reserve_link());
   MutexLock attributes_lock(inode_.mutex);
   uint64_t disk_size = size_bytes;
   {
@@ -193,7 +194,7 @@ Status FileImpl::commit_size(uint64_t size_bytes, Timestamp now, uint64_t& free_
   transaction.put_struct(Key(inode_.ino, ItemKind::inode, 0), to_disk(attributes));
   {
     const MappingChange change(inode_);
-    inode_.last_sequence = FS_TRY(store_.commit(transaction, false));
+    inode_.last_sequence = FS_TRY(commit_link(transaction, journal));
   }
   inode_.attributes = attributes;
   inode_.item_dirty = false;
@@ -245,8 +246,25 @@ void FileImpl::release_promise(uint64_t block) {
   }
 }
 
+// Where blocks are shared, a link holds a lock that somebody with journal space may wait for.
+Result<JournalReservation> FileImpl::reserve_link() {
+  if (!extents_.may_share()) return JournalReservation();
+  // What a commit without a reservation does by itself.
+  if (store_.gauges().nodes_dirty >= store_.superblock().dirty_node_limit) {
+    FS_TRY(store_.checkpoint());
+  }
+  return store_.reserve_journal(kLinkBytesMax);
+}
+
+Result<Sequence> FileImpl::commit_link(const Transaction& transaction,
+                                       JournalReservation& journal) {
+  if (transaction.size_bytes() > kLinkBytesMax) journal.release();
+  return store_.commit(transaction, false, journal.held() ? &journal : nullptr);
+}
+
 Status FileImpl::free_chain(uint64_t start_block, const std::function<Status(Transaction&)>& last) {
   while (start_block != kEndOfFileBlocks) {
+    JournalReservation journal = FS_TRY(reserve_link());
     MutexLock attributes_lock(inode_.mutex);
     InodeAttributes attributes = inode_.attributes;
     Transaction transaction;
@@ -261,7 +279,7 @@ Status FileImpl::free_chain(uint64_t start_block, const std::function<Status(Tra
     if (start_block == kEndOfFileBlocks && last) FS_TRY(last(transaction));
     if (transaction.empty()) return {};
     const MappingChange change(inode_);
-    const Sequence sequence = FS_TRY(store_.commit(transaction, false));
+    const Sequence sequence = FS_TRY(commit_link(transaction, journal));
     if (removal.blocks_freed == 0) return {};
     inode_.attributes = attributes;
     inode_.item_dirty = false;

@@ -149,6 +149,25 @@ Status FileImpl::write_zeros(uint64_t offset, uint64_t end, const OwnedBlocks& o
   return write_pages(job);
 }
 
+// The same bytes again, to blocks of their own.
+Status FileImpl::rewrite(uint64_t first_block, uint64_t end_block, const OwnedBlocks& owned) {
+  PageWrite job;
+  {
+    MutexLock lock(mutex_);
+    job.offset = job.written_end = first_block * kBlockSize;
+    job.end = std::min(end_block * kBlockSize, size_);
+  }
+  if (job.offset >= job.end) return {};
+  BufferSlice buffer(round_up(job.end) - job.offset);
+  const std::span<std::byte> bytes = buffer.writable().first(job.end - job.offset);
+  std::vector<Missing> missing;
+  copy_cached(job.offset, bytes, false, missing);
+  if (!missing.empty()) FS_TRY(read_missing(job.offset, bytes, missing));
+  job.data = bytes;
+  job.owned = owned;
+  return write_pages(job);
+}
+
 Status FileImpl::write_pages(PageWrite& job) {
   MutexLock lock(mutex_);
   uint64_t block = job.first_block();
@@ -227,10 +246,13 @@ Result<FileImpl::Below> FileImpl::look_below(uint64_t block, uint64_t limit) {
     if (page_in_flight(pages_.state(block))) return Below{.written = 1};
     changing = std::min(changing, pages_.next(block, kUncommittedStates).value_or(changing));
   }
-  const Run run = FS_TRY(extents_.run_at(block));
-  if (run.kind == RunKind::written) return Below{.written = std::min(run.length_blocks, limit)};
+  Run run = FS_TRY(extents_.run_at(block));
   if (run.kind == RunKind::hole) return Below{};
-  return Below{.unwritten = std::min(run.end_block(), changing) - block};
+  if (run.kind == RunKind::unwritten) {
+    return Below{.unwritten = std::min(run.end_block(), changing) - block};
+  }
+  run.length_blocks = std::min(run.length_blocks, limit);
+  return Below{.written = FS_TRY(extents_.count_freed(run))};
 }
 
 RewriteAction FileImpl::choose_rewrite(uint64_t block, bool whole) {

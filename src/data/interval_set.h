@@ -48,6 +48,12 @@ class IntervalSet {
     return at != intervals_.begin() && std::prev(at)->second > number;
   }
 
+  // Where the interval ends that `number` is in.
+  uint64_t end_of(uint64_t number) const {
+    FS_ASSERT(contains(number));
+    return std::prev(intervals_.upper_bound(number))->second;
+  }
+
   std::optional<uint64_t> lowest() const {
     if (intervals_.empty()) return std::nullopt;
     return intervals_.begin()->first;

@@ -168,6 +168,34 @@ Status TupleEditor::set_app_tag(BlockRange range, uint16_t app_tag) {
   return {};
 }
 
+Status TupleEditor::split_around(BlockRange range) {
+  FS_TRY(load({range.start, 1}));
+  FS_TRY(load({range.end() - 1, 1}));
+  split_at(range.start.value);
+  split_at(range.end().value);
+  return {};
+}
+
+void TupleEditor::split_at(uint64_t lba) {
+  auto piece = pieces_.lower_bound(lba);
+  if (piece == pieces_.begin()) return;
+  --piece;
+  const uint32_t per_block = tuples_per_block(interval_);
+  std::vector<Tuple>& tuples = piece->second;
+  const uint64_t length = tuples.size() / per_block;
+  if (piece->first + length <= lba) return;
+  const auto cut = tuples.begin() + static_cast<ptrdiff_t>((lba - piece->first) * per_block);
+  pieces_.emplace(lba, std::vector<Tuple>(cut, tuples.end()));
+  tuples.erase(cut, tuples.end());
+}
+
+size_t TupleEditor::split_bytes(uint64_t piece_count, uint64_t length_blocks, Interval interval) {
+  const size_t ends = 2 * (kPutOverheadBytes + kMaxItemBytes);
+  const size_t inside = length_blocks * tuples_per_block(interval) * sizeof(Tuple);
+  const uint64_t puts = 2 * piece_count + 2;
+  return ends + puts * kPutOverheadBytes + std::min<size_t>(inside, puts * kMaxItemBytes);
+}
+
 size_t TupleEditor::edit_bytes(uint64_t length_blocks, Interval interval) {
   // In the worst case each block has an item of its own; both ends lie inside items that go on.
   const size_t block_bytes = kPutOverheadBytes + tuples_per_block(interval) * sizeof(Tuple);

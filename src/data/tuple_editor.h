@@ -36,12 +36,17 @@ class TupleEditor {
 
   Status erase(BlockRange range);
   Status set_app_tag(BlockRange range, uint16_t app_tag);
+  // From now on in items of its own: those that go on beyond an end of it are cut there.
+  Status split_around(BlockRange range);
   // Worst case a transaction grows by when the tuples of a run are put anew.
   static size_t edit_bytes(uint64_t length_blocks, Interval interval);
+  // ... when a run of blocks is split into that many pieces.
+  static size_t split_bytes(uint64_t piece_count, uint64_t length_blocks, Interval interval);
   void emit(Transaction& transaction) const;
 
  private:
   Status load(BlockRange range);
+  void split_at(uint64_t lba);
 
   Store& store_;
   const Interval interval_;

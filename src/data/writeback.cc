@@ -269,9 +269,23 @@ Status FileImpl::write_back_counted() {
   return {};
 }
 
-// Until no page from `first_block` on has a write up to `stamp` that is not committed. Pages that
+// Without a ticket: what is dirty in the range, and what has to land before that may be mapped.
+Status FileImpl::write_back_range(uint64_t first_block, uint64_t end_block) {
+  uint64_t stamp = 0;
+  {
+    MutexLock lock(mutex_);
+    if (!uses_cache(first_block, end_block)) return {};
+    stamp = stamp_;
+  }
+  submit_range(first_block, end_block, stamp);
+  FS_TRY(wait_committed(first_block, stamp, {}, end_block));
+  return wait_ordered(first_block, end_block, {});
+}
+
+// Until no page of the range has a write up to `stamp` that is not committed. Pages that
 // were done once stay done: later writes have later stamps.
-Status FileImpl::wait_committed(uint64_t first_block, uint64_t stamp, const OwnedBlocks& owned) {
+Status FileImpl::wait_committed(uint64_t first_block, uint64_t stamp, const OwnedBlocks& owned,
+                                uint64_t end_block) {
   uint64_t at = first_block;
   while (true) {
     const uint64_t seen = context_.progress(schedule);
@@ -282,6 +296,7 @@ Status FileImpl::wait_committed(uint64_t first_block, uint64_t stamp, const Owne
       bool done = true;
       while (const auto block = pages_.next(at, kUncommittedStates)) {
         at = *block;
+        if (at >= end_block) break;
         const Page* page = pages_.find(at);
         const bool dirty = page->dirty_stamp != 0 && page->dirty_stamp <= stamp;
         const bool in_flight = page->flight_stamp != 0 && page->flight_stamp <= stamp;
@@ -294,7 +309,7 @@ Status FileImpl::wait_committed(uint64_t first_block, uint64_t stamp, const Owne
     }
     if (waits_for_submit && context_.closed()) return ErrorCode::shut_down;
     bool submitted = false;
-    if (waits_for_submit) submitted = submit_range(at, kNoLimit, stamp, owned).any;
+    if (waits_for_submit) submitted = submit_range(at, end_block, stamp, owned).any;
     submitted |= submit_below_held(owned).any;
     if (!submitted) FS_TRY(context_.wait(schedule, seen));
   }

@@ -199,6 +199,7 @@ Verdict check_damage(const Key& key, Bytes value) {
   if (!valid_object(damage.ino)) return "inode number of damage";
   if (damage.file_block >= kFileBlocksMax) return "file block of damage";
   if (damage.time.nanoseconds >= kNanosecondsPerSecond) return "nanoseconds";
+  if (damage.passed_on > 1) return "flag of damage";
   if (!all_zero_bytes(damage.reserved)) return "reserved bytes";
   switch (static_cast<DamageKind>(damage.kind)) {
     case DamageKind::guard:
@@ -307,10 +308,11 @@ std::string extent_text(Bytes value) {
 
 std::string damage_text(Bytes value) {
   const DiskDamage damage = *load<DiskDamage>(value);
-  return fmt::format("ino {} file block {} {} expected {:x} found {:x} time {}",
+  return fmt::format("ino {} file block {} {} expected {:x} found {:x} time {}{}",
                      uint64_t{damage.ino}, uint64_t{damage.file_block},
                      to_string(static_cast<DamageKind>(damage.kind)), uint32_t{damage.expected},
-                     uint32_t{damage.found}, time_text(damage.time));
+                     uint32_t{damage.found}, time_text(damage.time),
+                     damage.passed_on != 0 ? " passed on" : "");
 }
 
 std::string text_of_bytes(Bytes bytes) {

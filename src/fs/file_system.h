@@ -122,6 +122,13 @@ struct DirectWriteOptions {
   WriteSync sync = WriteSync::none;
 };
 
+// One end of a copy between files.
+struct CopyPlace {
+  Ino ino;
+  HandleId handle = 0;
+  uint64_t offset_bytes = 0;
+};
+
 enum class RenameMode : uint8_t { replace, no_replace, exchange };
 
 // Where a write comes from. What the kernel writes back had been let in before: it is refused for
@@ -238,6 +245,10 @@ class FileSystem {
   // for want of space. The file reaches to the end of the range unless `keep_size`.
   virtual Status allocate(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes,
                           bool keep_size) = 0;
+  // copy_file_range(2): returns how many bytes of `source` are in `target` now, as
+  // FileData::copy_range. No flags are known.
+  virtual Result<uint64_t> copy_range(const CopyPlace& source, const CopyPlace& target,
+                                      uint64_t length_bytes, uint64_t flags) = 0;
   // close(2): tells once of losses since the open, or since they were last told to this handle.
   virtual Status flush(Ino ino, HandleId handle) = 0;
   // As flush, and never success while data of the file is lost. Also directories (handle 0).

@@ -93,6 +93,8 @@ class FileSystemImpl final : public FileSystem {
               bool keep_size) override;
   Status allocate(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes,
                   bool keep_size) override;
+  Result<uint64_t> copy_range(const CopyPlace& source, const CopyPlace& target,
+                              uint64_t length_bytes, uint64_t flags) override;
   Status flush(Ino ino, HandleId handle) override;
   Status fsync(Ino ino, HandleId handle, bool data_only) override;
   Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) override;
@@ -205,6 +207,9 @@ class FileSystemImpl final : public FileSystem {
                       const DirectDone& done);
   Result<uint64_t> write_direct_synced(const FileUse& file, uint64_t offset_bytes,
                                        const BufferSlice& payload, WriteSync sync);
+  Result<uint64_t> copy_data(Inode& source, Inode& target, const CopyPlace& from,
+                             const CopyPlace& to, uint64_t length_bytes);
+  Status sync_if_synchronous(const FileUse& file);
   Status sync_inode(Inode& inode, bool data_only);
   Status sync_everything();
   Status settle_free_space();

@@ -159,10 +159,14 @@ Status FileSystemImpl::change_range(Ino ino, HandleId handle, uint64_t length_by
   if (full && orphans_.drain()) changed = change(data);
   flusher_.mark(inode);
   FS_TRY(std::move(changed));
-  // The kernel sends no fsync of its own after this.
+  return sync_if_synchronous(file);
+}
+
+// After what the kernel sends no fsync of its own for.
+Status FileSystemImpl::sync_if_synchronous(const FileUse& file) {
   const bool synchronous = file.open && (file.open->flags.sync || file.open->flags.data_sync);
   if (!synchronous) return {};
-  const Status synced = sync_inode(inode, !file.open->flags.sync);
+  const Status synced = sync_inode(file.inode(), !file.open->flags.sync);
   if (!synced.ok()) file.open->note_told(*health_);
   return synced;
 }

@@ -59,6 +59,8 @@ void add_data(const DataCounters& data, const DataGauges& gauges, Statistics& ou
   out.emplace_back("data.written_bytes", data.written_bytes);
   out.emplace_back("data.write_errors", data.write_errors);
   out.emplace_back("data.throttle_waits", data.throttle_waits);
+  out.emplace_back("data.shared_bytes", data.shared_bytes);
+  out.emplace_back("data.copied_bytes", data.copied_bytes);
   out.emplace_back("pages.adopted", data.pages_adopted);
   out.emplace_back("pages.copied", data.pages_copied);
   out.emplace_back("pages.cache_hits", data.cache_hits);

@@ -52,6 +52,9 @@ class Adapter {
   // Requests libfuse does not know.
   Status sync_all() { return fs_.sync_all(); }
   Result<StatxOut> statx(Ino ino);
+  // For the caller with that user id.
+  Result<uint64_t> copy_file_range(const CopyPlace& source, const CopyPlace& target,
+                                   uint64_t length_bytes, uint64_t flags, uint32_t uid);
   void destroy();
 
   void count(uint32_t opcode);
@@ -116,6 +119,9 @@ Result<NewFile> new_file(fuse_req_t req, Ino parent, mode_t mode);
 
 // The kernel sends names longer than any filesystem may hold.
 Status check_name_length(std::string_view name);
+
+// After a change of contents of which the kernel says nothing about the caller's capabilities.
+Status drop_suid_sgid(Adapter& adapter, Ino ino, uint32_t uid);
 
 OpenFlags open_flags(const Adapter& adapter, int flags);
 // What the reply to OPEN and CREATE says about caching. Until it is taken back, or until RELEASE,

@@ -217,14 +217,21 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
   const Status status = allocate(adapter.fs(), Ino(ino), file->fh, mode,
                                  static_cast<uint64_t>(offset), static_cast<uint64_t>(length));
   if (!status.ok()) return reply_error(req, status.error());
-  // As a write; the kernel says nothing of the caller's capabilities here.
-  if (fuse_req_ctx(req)->uid != 0 && has_suid_or_sgid(adapter.fs(), Ino(ino))) {
-    if (const Status cleared = clear_suid_sgid(adapter.fs(), Ino(ino)); !cleared.ok()) {
-      return reply_error(req, cleared.error());
-    }
-    let_kernel_ask_again(adapter, Ino(ino));
-  }
-  fuse_reply_err(req, 0);
+  reply_status(req, drop_suid_sgid(adapter, Ino(ino), fuse_req_ctx(req)->uid));
+}
+
+// The answer has room for 32 bits.
+void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in, fuse_file_info* file_in,
+                        fuse_ino_t ino_out, off_t offset_out, fuse_file_info* file_out,
+                        size_t length, int flags) {
+  constexpr uint64_t kLengthMax = UINT32_MAX / kBlockSize * kBlockSize;
+  const CopyPlace source{Ino(ino_in), file_in->fh, static_cast<uint64_t>(offset_in)};
+  const CopyPlace target{Ino(ino_out), file_out->fh, static_cast<uint64_t>(offset_out)};
+  const auto copied =
+      Adapter::of(req).copy_file_range(source, target, std::min<uint64_t>(length, kLengthMax),
+                                       static_cast<uint64_t>(flags), fuse_req_ctx(req)->uid);
+  if (!copied.ok()) return reply_error(req, copied.error());
+  fuse_reply_write(req, *copied);
 }
 
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info* file) {
@@ -239,6 +246,22 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_fil
 }
 
 }  // namespace
+
+Status drop_suid_sgid(Adapter& adapter, Ino ino, uint32_t uid) {
+  if (uid == 0 || !has_suid_or_sgid(adapter.fs(), ino)) return {};
+  FS_TRY(clear_suid_sgid(adapter.fs(), ino));
+  let_kernel_ask_again(adapter, ino);
+  return {};
+}
+
+// The kernel does not expect that the file has got blocks by this.
+Result<uint64_t> Adapter::copy_file_range(const CopyPlace& source, const CopyPlace& target,
+                                          uint64_t length_bytes, uint64_t flags, uint32_t uid) {
+  const uint64_t copied = FS_TRY(fs_.copy_range(source, target, length_bytes, flags));
+  FS_TRY(drop_suid_sgid(*this, target.ino, uid));
+  let_kernel_ask_again(*this, target.ino);
+  return copied;
+}
 
 OpenFlags open_flags(const Adapter& adapter, int flags) {
   const int access = flags & O_ACCMODE;
@@ -278,6 +301,7 @@ void install_file_operations(fuse_lowlevel_ops& operations) {
   operations.read = op_read;
   operations.write = op_write;
   operations.fallocate = op_fallocate;
+  operations.copy_file_range = op_copy_file_range;
   operations.lseek = op_lseek;
 }
 

@@ -39,6 +39,11 @@ struct NotifyPruneOut {
   uint64_t spare;
 };
 static_assert(sizeof(NotifyPruneOut) == 16);
+// Answer of COPY_FILE_RANGE_64, whose arguments are those of COPY_FILE_RANGE.
+struct CopyFileRangeOut {
+  uint64_t bytes_copied;
+};
+static_assert(sizeof(CopyFileRangeOut) == 8 && sizeof(fuse_copy_file_range_in) == 56);
 
 struct StatxIn {
   uint32_t getattr_flags;

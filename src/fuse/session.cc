@@ -62,6 +62,8 @@ RequestWorker::Received kind_of(const fuse_in_header& header) {
     case FUSE_FSYNC:
     case FUSE_FSYNCDIR:
     case FUSE_SYNCFS:
+    case FUSE_COPY_FILE_RANGE:
+    case kOpcodeCopyFileRange64:
       return Received::long_request;
     case FUSE_READ: {
       const auto* in = reinterpret_cast<const fuse_read_in*>(&header + 1);
@@ -306,6 +308,8 @@ void Session::serve(Request& request, std::byte* message, size_t length) {
       if (!out.ok()) return reply(header.unique, out.error().errno_value());
       return reply(header.unique, 0, std::as_bytes(std::span(&*out, 1)));
     }
+    case kOpcodeCopyFileRange64:
+      return copy_file_range(request);
     case FUSE_DESTROY:
       // umount(2) returns when this is answered, so what it promises comes first.
       adapter_.destroy();
@@ -316,6 +320,18 @@ void Session::serve(Request& request, std::byte* message, size_t length) {
       pass_to_library(message, length);
       return;
   }
+}
+
+void Session::copy_file_range(const Request& request) {
+  const fuse_in_header& header = *request.header;
+  const auto* in = request.arguments_as<fuse_copy_file_range_in>();
+  if (in == nullptr) return reply(header.unique, EIO);
+  const auto copied = adapter_.copy_file_range({Ino(header.nodeid), in->fh_in, in->off_in},
+                                               {Ino(in->nodeid_out), in->fh_out, in->off_out},
+                                               in->len, in->flags, header.uid);
+  if (!copied.ok()) return reply(header.unique, copied.error().errno_value());
+  const CopyFileRangeOut out{*copied};
+  reply(header.unique, 0, std::as_bytes(std::span(&out, 1)));
 }
 
 void Session::pass_to_library(std::byte* message, size_t length) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // A FUSE connection on a /dev/fuse descriptor of our own. libfuse parses requests and builds
-// replies; receiving, threads, and what the library does not know (SYNCFS, STATX, INIT flags) are
-// ours.
+// replies; receiving, threads, and what the library does not know (SYNCFS, STATX,
+// COPY_FILE_RANGE_64, INIT flags) are ours.
 //
 //   mounted     = our own descriptor has answered INIT; mount(2) returning 0 proves nothing, since
 //   a
@@ -49,6 +49,7 @@ class Session {
   Status create_library_session();
   RequestWorker::Received receive(std::span<std::byte> memory, size_t& length);
   void serve(Request& request, std::byte* message, size_t length);
+  void copy_file_range(const Request& request);
   void pass_to_library(std::byte* message, size_t length);
   void pass_setxattr(Request& request, std::byte* message, size_t length);
   void reply(uint64_t unique, int error, std::span<const std::byte> body = {});

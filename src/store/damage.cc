@@ -26,6 +26,7 @@ Result<DamageEntry> parse(const Item& item, Interval interval) {
   entry.expected = disk.expected;
   entry.found = disk.found;
   entry.seen = from_disk(disk.time);
+  entry.passed_on = disk.passed_on != 0;
   return entry;
 }
 
@@ -43,6 +44,7 @@ DiskDamage to_disk(const DamageEntry& entry) {
   disk.expected = entry.expected;
   disk.found = entry.found;
   disk.kind = static_cast<uint8_t>(entry.kind);
+  disk.passed_on = entry.passed_on ? 1 : 0;
   return disk;
 }
 
@@ -60,7 +62,41 @@ Result<std::vector<DamageEntry>> read_damage(Store& store, Lba from, size_t limi
   return entries;
 }
 
+namespace {
+
+// Extents of all files: which of them has the block of one of the entries?
+void find_owners(Store& store, std::map<Lba, DamageEntry*>& wanted) {
+  Key first(Ino(1), ItemKind::inode, 0);
+  while (!wanted.empty()) {
+    const auto items = store.scan(first, Key::maximum(), kBatchItems);
+    if (!items.ok()) return;
+    for (const Item& item : *items) {
+      if (item.key.kind != static_cast<uint8_t>(ItemKind::extent)) continue;
+      if (!validate_item(item.key, item.value, store.interval()).ok()) continue;
+      DiskExtent extent;
+      std::memcpy(&extent, item.value.data(), sizeof extent);
+      if ((extent.flags & kExtentUnwritten) != 0) continue;
+      auto at = wanted.lower_bound(Lba(extent.lba));
+      while (at != wanted.end() && at->first.value < extent.lba + extent.length_blocks) {
+        at->second->ino = Ino(item.key.object);
+        at->second->file_block = item.key.offset + (at->first.value - extent.lba);
+        at = wanted.erase(at);
+      }
+    }
+    if (items->size() < kBatchItems) return;
+    first = items->back().key;
+    if (++first.offset == 0) ++first.kind;
+  }
+}
+
+}  // namespace
+
 void find_damage_paths(Store& store, std::vector<DamageEntry>& entries) {
+  std::map<Lba, DamageEntry*> passed_on;
+  for (DamageEntry& entry : entries) {
+    if (entry.passed_on) passed_on.emplace(entry.lba, &entry);
+  }
+  find_owners(store, passed_on);
   std::set<Ino> inos;
   for (const DamageEntry& entry : entries) inos.insert(entry.ino);
   const std::map<Ino, std::string> paths = find_paths(store, inos);

@@ -112,6 +112,7 @@ class JournalReservation {
   JournalReservation& operator=(JournalReservation&& other) noexcept;
   ~JournalReservation() { release(); }
   void release();
+  bool held() const { return bytes_ != 0; }
 
  private:
   friend class Store;

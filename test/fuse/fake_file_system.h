@@ -84,6 +84,9 @@ class FakeFileSystem final : public FileSystem {
     return ErrorCode::not_supported;
   }
   Result<uint64_t> trim(uint64_t, uint64_t, uint64_t) override { return ErrorCode::not_supported; }
+  Result<uint64_t> copy_range(const CopyPlace&, const CopyPlace&, uint64_t, uint64_t) override {
+    return ErrorCode::not_supported;
+  }
   Status flush(Ino ino, HandleId handle) override;
   Status fsync(Ino ino, HandleId handle, bool data_only) override;
   Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) override;

@@ -238,7 +238,10 @@ class DataFixture {
   std::string check_items();
   // Allocated blocks that are no tree nodes: what must come back when files are freed.
   uint64_t allocated_blocks();
-  std::string check_inode(Ino ino, std::set<uint64_t>& mapped, std::set<uint64_t>& keyed);
+  // Who maps each block.
+  using Owners = std::map<uint64_t, std::vector<Ino>>;
+  std::string check_inode(Ino ino, Owners& owners, std::set<uint64_t>& keyed);
+  std::string check_references(const Owners& owners);
 
   uint64_t unwritten_blocks = 0;  // that check_items has seen
   DataSetup setup;
@@ -267,8 +270,7 @@ inline uint64_t DataFixture::allocated_blocks() {
   return allocated - nodes;
 }
 
-inline std::string DataFixture::check_inode(Ino ino, std::set<uint64_t>& mapped,
-                                            std::set<uint64_t>& keyed) {
+inline std::string DataFixture::check_inode(Ino ino, Owners& owners, std::set<uint64_t>& keyed) {
   const std::string name = "inode " + std::to_string(ino.value) + ": ";
   const auto value = store->get(Key(ino, ItemKind::inode, 0));
   if (!value.ok() || !value->has_value()) return name + "no item";
@@ -290,7 +292,8 @@ inline std::string DataFixture::check_inode(Ino ino, std::set<uint64_t>& mapped,
     }
     blocks += extent->length_blocks;
     for (uint64_t lba = extent->lba.value; lba < extent->range().end().value; ++lba) {
-      if (!mapped.insert(lba).second) return name + "block mapped twice";
+      owners[lba].push_back(ino);
+      if (extent->unwritten && owners[lba].size() > 1) return name + "unwritten block shared";
       const auto allocated = store->is_allocated(Lba(lba));
       if (!allocated.ok() || !*allocated) return name + "mapped but not allocated";
       if (extent->keyed()) keyed.insert(lba);
@@ -301,22 +304,53 @@ inline std::string DataFixture::check_inode(Ino ino, std::set<uint64_t>& mapped,
   return {};
 }
 
+// Items are for blocks that are mapped more than once, and all blocks of an item have the same
+// owners.
+inline std::string DataFixture::check_references(const Owners& owners) {
+  const auto items = store->scan(Key::global(ItemKind::reference, 0),
+                                 Key::global(ItemKind::reference, ~0ull), SIZE_MAX);
+  if (!items.ok()) return items.error().message();
+  std::set<uint64_t> described;
+  for (const Item& item : *items) {
+    DiskReference disk;
+    std::memcpy(&disk, item.value.data(), sizeof disk);
+    for (uint64_t lba = item.key.offset; lba < item.key.offset + disk.length_blocks; ++lba) {
+      const auto found = owners.find(lba);
+      if (found == owners.end()) return "reference to an unmapped block";
+      if (found->second.size() != disk.count) return "wrong reference count";
+      if (found->second != owners.at(item.key.offset)) return "reference item of several owners";
+      if (!described.insert(lba).second) return "reference items overlap";
+    }
+  }
+  for (const auto& [lba, all] : owners) {
+    if (all.size() > 1 && !described.contains(lba)) return "block mapped twice";
+  }
+  return {};
+}
+
 inline std::string DataFixture::check_items() {
-  std::set<uint64_t> mapped, keyed;
+  Owners owners;
+  std::set<uint64_t> keyed;
   unwritten_blocks = 0;
   for (const auto& inode : inodes) {
-    const std::string wrong = check_inode(inode->ino, mapped, keyed);
+    const std::string wrong = check_inode(inode->ino, owners, keyed);
     if (!wrong.empty()) return wrong;
   }
   if (store->space_usage().unwritten_blocks != unwritten_blocks) return "unwritten blocks";
+  if (const std::string wrong = check_references(owners); !wrong.empty()) return wrong;
   const auto items =
       store->scan(Key::global(ItemKind::tuples, 0), Key::global(ItemKind::tuples, ~0ull), SIZE_MAX);
   if (!items.ok()) return items.error().message();
   for (const Item& item : *items) {
     const uint64_t length = item.value.size() / sizeof(Tuple) / tuples_per_block(setup.interval);
+    std::set<Ino> own;  // who has blocks of the item alone
+    bool shared = false;
     for (uint64_t lba = item.key.offset; lba < item.key.offset + length; ++lba) {
       if (keyed.erase(lba) == 0) return "tuples of an unmapped block";
+      shared |= owners[lba].size() > 1;
+      if (owners[lba].size() == 1) own.insert(owners[lba].front());
     }
+    if (own.size() > 1 || (shared && !own.empty())) return "tuples of several owners in one item";
   }
   return keyed.empty() ? "" : "a mapped block has no tuples";
 }

@@ -166,7 +166,8 @@ TEST_CASE("a damage item with one impossible field is refused", "[format]") {
       {"kind", [](auto& d) { d.kind = 5; }},
       {"tags of a read error",
        [](auto& d) { d.kind = static_cast<uint8_t>(DamageKind::read_error); }},
-      {"reserved", [](auto& d) { d.reserved[2] = 1; }},
+      {"flag", [](auto& d) { d.passed_on = 2; }},
+      {"reserved", [](auto& d) { d.reserved[1] = 1; }},
   };
   for (const Damage& damage : damages) {
     INFO(damage.name);

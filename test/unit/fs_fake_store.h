@@ -236,6 +236,9 @@ class FakeData final : public DataContext {
     Status allocate(uint64_t, uint64_t, bool, Timestamp) override {
       return ErrorCode::not_supported;
     }
+    Result<uint64_t> copy_range(uint64_t, FileData&, uint64_t, uint64_t, Timestamp) override {
+      return ErrorCode::not_supported;
+    }
     Status write_back() override {
       MutexLock attributes(inode_.mutex);
       if (context_.write_errors != 0) return ErrorCode::writeback_failed;

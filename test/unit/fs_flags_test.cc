@@ -102,6 +102,10 @@ TEST_CASE("nothing of an immutable file changes", "[fs]") {
   CHECK(write(t, file, 0) == kRefused);
   CHECK(name_of(t->punch(file, 0, 0, 1)) == kRefused);
   CHECK(name_of(t->zero(file, 0, 0, 1, false)) == kRefused);
+  const Ino other = t.make_file(kRootIno, "other");
+  t.write(other, "other");
+  CHECK(name_of(t->copy_range({other, 0, 0}, {file, 0, 0}, 5, 0)) == kRefused);
+  CHECK(name_of(t->copy_range({file, 0, 0}, {other, 0, 0}, 5, 0)) == "ok");
   CHECK(change(t, file, with_mode()) == kRefused);
   CHECK(change(t, file, with_size(0)) == kRefused);
   CHECK(change(t, file, with_times_now()) == kRefused);
@@ -162,6 +166,9 @@ TEST_CASE("an append-only file is only appended to", "[fs]") {
   CHECK(write(t, file, 7, handle) == kRefused);
   CHECK(write(t, file, 8, handle) == "ok");
   CHECK(name_of(t->may_cache_write(file, handle)) == "ok");
+  const Ino source = t.make_file(kRootIno, "source");
+  t.write(source, "source");
+  CHECK(name_of(t->copy_range({source, 0, 0}, {file, handle, 9}, 6, 0)) == kRefused);
   t->release(handle);
   CHECK(t.read(file) == "contentsx");
   CHECK(name_of(t->punch(file, 0, 0, 1)) == kRefused);
