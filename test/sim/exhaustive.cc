@@ -71,6 +71,13 @@ const Event kZero{.kind = EventKind::zero};
 const Event kAllocate{.kind = EventKind::allocate};
 const Event kAllocateKeepSize{.kind = EventKind::allocate, .keep_size = true};
 
+Letter copy(const char* name, const char* from, const char* path, uint64_t offset,
+            uint64_t length) {
+  Event event{.kind = EventKind::write, .path = path, .offset = offset};
+  event.copied_from = from;
+  return {name, event, length, false};
+}
+
 const std::vector<Letter>& alphabet() {
   static const std::vector<Letter> letters = {
       letter("create", EventKind::create, kNew),
@@ -87,6 +94,8 @@ const std::vector<Letter>& alphabet() {
       range("zero the first block", kZero, 0, kBlockSize),
       range("allocate behind the end", kAllocateKeepSize, 100, 3 * kBlockSize),
       range("allocate and grow", kAllocate, 5000, 2 * kBlockSize),
+      copy("copy over the other", kFile, kOther, 0, 5000),
+      copy("copy the other's end into the new file", kOther, kNew, 8192, 9000),
       truncate("truncate down", kFile, 4500),
       truncate("truncate to a block", kFile, kBlockSize),
       truncate("truncate to nothing", kFile, 0),
@@ -141,7 +150,12 @@ std::optional<Event> event_in(const Tree& tree, const Letter& letter, uint64_t n
   if (event.whiteout != 0) event.whiteout += number;
   const bool taken = event.kind == EventKind::link && tree.names.contains(event.new_path);
   if (taken) return std::nullopt;
-  if (event.kind == EventKind::write) {
+  if (!event.copied_from.empty()) {
+    const auto source = tree.names.find(event.copied_from);
+    if (source == tree.names.end() || source->second == event.node) return std::nullopt;
+    event.bytes = tree.nodes.at(source->second).content.substr(0, letter.length);
+    if (event.bytes.empty()) return std::nullopt;
+  } else if (event.kind == EventKind::write) {
     Prng prng(number + 1);
     event.bytes = random_bytes(prng, letter.length);
     if (letter.append) event.offset = tree.nodes.at(event.node).content.size();

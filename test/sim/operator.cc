@@ -247,13 +247,21 @@ Status Operator::write(Event& event, const OpenFile* file) {
   const uint64_t length = event.bytes.size();
   const HandleId handle = file != nullptr ? file->handle : 0;
   const WriteOrigin origin = event.times_follow ? WriteOrigin::kernel_cache : WriteOrigin::caller;
-  const uint64_t done =
-      event.direct
-          ? FS_TRY(write_direct(ino, handle, event))
-          : FS_TRY(fs_.write(ino, handle, event.offset, payload_of(event.bytes), false, origin));
+  const auto write_cached = [&] {
+    return fs_.write(ino, handle, event.offset, payload_of(event.bytes), false, origin);
+  };
+  const uint64_t done = FS_TRY(!event.copied_from.empty() ? copy(event, ino)
+                               : event.direct             ? write_direct(ino, handle, event)
+                                                          : write_cached());
   if (done == 0 || done > length) complain(event, fmt::format("wrote {} bytes", done));
   event.bytes.resize(std::min(done, length));
   return {};
+}
+
+Result<uint64_t> Operator::copy(const Event& event, Ino ino) {
+  const Walk source(fs_, event.copied_from);
+  return fs_.copy_range({FS_TRY(source.ino()), 0, event.copied_offset}, {ino, 0, event.offset},
+                        event.bytes.size(), 0);
 }
 
 Result<OpenFile> Operator::open(const std::string& path, bool synchronous) {

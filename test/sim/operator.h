@@ -53,6 +53,7 @@ class Operator {
   Status rename(const Event& event, RenameMode mode);
   Result<uint64_t> write_direct(Ino ino, HandleId handle, const Event& event);
   Status write(Event& event, const OpenFile* file);
+  Result<uint64_t> copy(const Event& event, Ino ino);
   Status change(const Event& event, const AttributeChange& change);
 
   FileSystem& fs_;

@@ -30,6 +30,7 @@ std::string Event::text() const {
                   to_string(kind), path);
   if (!new_path.empty()) text += " -> " + new_path;
   if (kind == EventKind::write) text += fmt::format(" offset {} length {}", offset, bytes.size());
+  if (!copied_from.empty()) text += fmt::format(" from {} offset {}", copied_from, copied_offset);
   if (punches) text += " (punch)";
   if (kind == EventKind::zero || kind == EventKind::allocate) {
     text += fmt::format(" offset {} length {}{}", offset, size, keep_size ? " keep size" : "");

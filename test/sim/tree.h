@@ -54,22 +54,24 @@ struct Event {
   uint64_t invoked = kNever;
   uint64_t replied = kNever;
   std::string path{}, new_path{};
-  NodeId node = 0;            // the one created, written, truncated, moved, ...
-  uint64_t offset = 0;        // write, zero, allocate
-  uint64_t size = 0;          // truncate; zero, allocate: the length
-  uint32_t mode = 0;          // set_mode and what creates
-  std::string bytes{};        // write: the data; symlink: the target; set_xattr: the value
-  std::string xattr{};        // its name
-  bool synchronous = false;   // write: as if an fsync followed
-  bool data_only = false;     // fsync
-  bool foreign = false;       // fsync: of another thread's file
-  bool times_follow = false;  // write: the kernel writes back
-  bool direct = false;        // write: past the cache
-  bool keep_size = false;     // zero, allocate
-  bool punches = false;       // zero: the space is given back
-  bool opens = false;         // create
-  bool replaces = false;      // rename: over an existing file
-  NodeId whiteout = 0;        // rename: takes the old name; 0: none does
+  NodeId node = 0;             // the one created, written, truncated, moved, ...
+  uint64_t offset = 0;         // write, zero, allocate
+  uint64_t size = 0;           // truncate; zero, allocate: the length
+  uint32_t mode = 0;           // set_mode and what creates
+  std::string bytes{};         // write: the data; symlink: the target; set_xattr: the value
+  std::string xattr{};         // its name
+  std::string copied_from{};   // write: by a copy between files, from this path, ...
+  uint64_t copied_offset = 0;  // ... where the bytes are there
+  bool synchronous = false;    // write: as if an fsync followed
+  bool data_only = false;      // fsync
+  bool foreign = false;        // fsync: of another thread's file
+  bool times_follow = false;   // write: the kernel writes back
+  bool direct = false;         // write: past the cache
+  bool keep_size = false;      // zero, allocate
+  bool punches = false;        // zero: the space is given back
+  bool opens = false;          // create
+  bool replaces = false;       // rename: over an existing file
+  NodeId whiteout = 0;         // rename: takes the old name; 0: none does
 
   // A metadata operation of the persistence contract: part of the history that is cut at one point.
   bool is_metadata() const;

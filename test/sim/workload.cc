@@ -97,6 +97,8 @@ void Actor::step(const Choice& choice) {
       return change_range(prng, {.kind = EventKind::allocate, .keep_size = true});
     case ChoiceKind::allocate_more:
       return change_range(prng, {.kind = EventKind::allocate});
+    case ChoiceKind::copy:
+      return copy(prng);
     case ChoiceKind::fsync:
       return fsync(prng);
     case ChoiceKind::fsync_other:
@@ -344,6 +346,35 @@ void Actor::change_range(Prng& prng, Event event) {
   if (prng.chance(3)) event.offset = event.offset / kBlockSize * kBlockSize;
   event.size = 1 + prng.below(prng.chance(2) ? 5 * kBlockSize : 600);
   event.size = std::min(event.size, limits_.file_bytes_max - event.offset);
+  operator_.perform(std::move(event));
+}
+
+// Between files, or inside one: mostly so that blocks can be shared.
+void Actor::copy(Prng& prng) {
+  const auto from = any(prng, NodeType::file);
+  const auto path = any(prng, NodeType::file);
+  if (!from) return;
+  Event event{.kind = EventKind::write, .path = *path, .node = tree().names.at(*path)};
+  event.copied_from = *from;
+  const NodeId source = tree().names.at(*from);
+  const std::string& content = tree().nodes.at(source).content;
+  if (content.empty()) return;
+  const bool whole = prng.chance(3);
+  event.copied_offset = whole ? 0 : prng.below(content.size());
+  event.offset = whole ? 0 : prng.below(content.size() + 2 * kBlockSize);
+  if (prng.chance(2)) event.copied_offset -= event.copied_offset % kBlockSize;
+  if (!prng.chance(4)) {
+    event.offset -= event.offset % kBlockSize;
+    event.offset += event.copied_offset % kBlockSize;
+  }
+  if (event.offset >= limits_.file_bytes_max) return;
+  uint64_t length =
+      std::min(content.size() - event.copied_offset, limits_.file_bytes_max - event.offset);
+  if (!whole && prng.chance(2)) length = 1 + prng.below(length);
+  const uint64_t apart =
+      std::max(event.offset, event.copied_offset) - std::min(event.offset, event.copied_offset);
+  if (source == event.node && apart < length) return;
+  event.bytes = content.substr(event.copied_offset, length);
   operator_.perform(std::move(event));
 }
 

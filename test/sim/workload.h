@@ -47,6 +47,7 @@ namespace stablefs::sim {
   X(zero_inside, 2, 3, 0)       \
   X(allocate, 3, 6, 1)          \
   X(allocate_more, 3, 4, 1)     \
+  X(copy, 5, 10, 1)             \
   X(fsync, 8, 3, 5)             \
   X(fsync_other, 3, 4, 3)       \
   X(fsync_directory, 2, 5, 4)   \
@@ -111,6 +112,7 @@ class Actor {
   void write_open(Prng& prng);
   // A range of a file, about its end as likely as not.
   void change_range(Prng& prng, Event event);
+  void copy(Prng& prng);
   void write(Event event, uint64_t length, Prng& prng, const OpenFile* file);
   void fsync(Prng& prng);
   void fsync_other(Prng& prng);
