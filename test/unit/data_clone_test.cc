@@ -536,6 +536,9 @@ TEST_CASE("a full device: copies are made, shared blocks cannot be overwritten",
     overwritten += *written;
   }
   CHECK(overwritten < 16 * kBlockSize);
+  const Status zeroed = target.zero(128 * kBlockSize, 64 * kBlockSize, true, kNow);
+  REQUIRE_FALSE(zeroed.ok());
+  CHECK(zeroed.error().code() == ErrorCode::no_space);
   REQUIRE(what(target.write_back()) == "ok");
   CHECK_FALSE(target.has_lost_pages());
   CHECK(f.check_items() == "");
