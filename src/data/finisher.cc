@@ -195,7 +195,8 @@ bool FileImpl::rewritten_since_seal(const OrderedIo& io, uint64_t block) {
 void FileImpl::disk_size_moved(uint64_t disk_size_bytes) {
   disk_size_ = disk_size_bytes;
   tail_.erase(0, disk_size_ / kBlockSize);
-  if (size_ <= disk_size_) tail_.clear();
+  // The block the end is in stays: somebody may be zeroing the rest of it before the file grows.
+  if (size_ <= disk_size_) tail_.erase(blocks_for_bytes(size_), kNoLimit);
 }
 
 void FileImpl::fail(OrderedIo& io, Outcome& outcome) {

@@ -35,6 +35,7 @@ constexpr uint64_t kRegressionSeeds[] = {
     11,  // fsync of a clean file left other threads' operations behind
     15,      229,
     267,  // a truncation left extents beyond the end of the file
+    400,  // the zeroed rest of the last block was forgotten while the file grew over it
     412,     523,
     846,  // syncfs beside a truncation: neither the data nor the truncation was durable
     229,     7005389,  // a truncation in progress: the size covered bytes it had dropped
