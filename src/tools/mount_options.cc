@@ -177,7 +177,7 @@ Status apply_own(std::string_view word, MountOptions& options) {
   if (name == "discard") {
     return set_discard(word, equals == word.size() ? "async" : value, filesystem);
   }
-  if (name == "nodiscard") return set_discard(word, "off", filesystem);
+  if (word == "nodiscard") return set_discard(word, "off", filesystem);
   if (name == "guard") return set_guard(word, value, filesystem);
   if (name == "verify_dma") return set_verify_dma(word, value, options);
   if (name == "writeback_delay") {
