@@ -10,7 +10,6 @@ namespace {
 
 // Small payloads come in large buffers: so much may be kept from being received into.
 constexpr uint64_t kPinnedWritesMax = 64;
-constexpr size_t kAlwaysAdoptBytes = 128 * 1024;
 
 }  // namespace
 
@@ -84,8 +83,7 @@ Result<std::vector<BufferSlice>> FileImpl::direct_pages(const DirectWrite& direc
   const BufferSlice used = payload.slice(0, direct.end - direct.offset);
   job.data = used.bytes();
   stage_whole_pages(
-      job, used,
-      payload.size() >= kAlwaysAdoptBytes || context_.direct_in_flight() < kPinnedWritesMax);
+      job, used, payload.size() >= kAdoptBytes || context_.direct_in_flight() < kPinnedWritesMax);
   std::vector<BufferSlice> pages;
   pages.reserve(job.end_block() - job.first_block());
   for (uint64_t block = job.first_block(); block < job.end_block(); ++block) {

@@ -11,8 +11,6 @@
 namespace stablefs {
 namespace {
 
-// Payloads from here on give us their pages; smaller ones are cheaper copied than pinned.
-constexpr size_t kAdoptBytes = 128 * 1024;
 constexpr int kTransitTries = 20;
 
 }  // namespace

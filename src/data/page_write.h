@@ -9,6 +9,9 @@
 
 namespace stablefs {
 
+// Payloads from here on give us their pages; smaller ones are cheaper copied than pinned.
+inline constexpr size_t kAdoptBytes = 128 * 1024;
+
 // Bytes [offset, end) on their way into pages.
 struct FileImpl::PageWrite {
   uint64_t offset = 0;

@@ -79,10 +79,8 @@ Result<uint64_t> FileSystemImpl::write_direct_synced(const FileUse& file, uint64
   FS_TRY(begin_direct(file.inode(), offset_bytes, payload,
                       [written](Result<uint64_t> result) { written->set(std::move(result)); }));
   const uint64_t written_bytes = FS_TRY(written->get());
-  const Status synced = sync_inode(file.inode(), sync == WriteSync::data);
-  if (synced.ok()) return written_bytes;
-  if (file.open) file.open->note_told(*health_);
-  return synced.error();
+  FS_TRY(sync_written(file, sync));
+  return written_bytes;
 }
 
 }  // namespace stablefs

@@ -209,6 +209,8 @@ class FileSystemImpl final : public FileSystem {
                                        const BufferSlice& payload, WriteSync sync);
   Result<uint64_t> copy_data(Inode& source, Inode& target, const CopyPlace& from,
                              const CopyPlace& to, uint64_t length_bytes);
+  // Its error is told by what the call returns.
+  Status sync_written(const FileUse& file, WriteSync sync);
   Status sync_if_synchronous(const FileUse& file);
   Status sync_inode(Inode& inode, bool data_only);
   Status sync_everything();

@@ -86,11 +86,7 @@ Result<uint64_t> FileSystemImpl::write(Ino ino, HandleId handle, uint64_t offset
   const bool synchronous =
       all || sync == WriteSync::data || (file.open && file.open->flags.data_sync);
   if (past_the_kernel_cache && synchronous) {
-    const Status synced = sync_inode(inode, !all);
-    if (!synced.ok()) {
-      if (file.open) file.open->note_told(*health_);
-      return synced.error();
-    }
+    FS_TRY(sync_written(file, all ? WriteSync::all : WriteSync::data));
   }
   return done_bytes;
 }
@@ -166,8 +162,12 @@ Status FileSystemImpl::change_range(Ino ino, HandleId handle, uint64_t length_by
 Status FileSystemImpl::sync_if_synchronous(const FileUse& file) {
   const bool synchronous = file.open && (file.open->flags.sync || file.open->flags.data_sync);
   if (!synchronous) return {};
-  const Status synced = sync_inode(file.inode(), !file.open->flags.sync);
-  if (!synced.ok()) file.open->note_told(*health_);
+  return sync_written(file, file.open->flags.sync ? WriteSync::all : WriteSync::data);
+}
+
+Status FileSystemImpl::sync_written(const FileUse& file, WriteSync sync) {
+  const Status synced = sync_inode(file.inode(), sync == WriteSync::data);
+  if (!synced.ok() && file.open) file.open->note_told(*health_);
   return synced;
 }
 
