@@ -19,10 +19,8 @@ size_t RangeLock::waiting() {
   return count;
 }
 
-bool RangeLock::conflicts_before(const RangeTicket& ticket, const RangeTicket* stop,
-                                 bool held_only) {
+bool RangeLock::conflicts_before(const RangeTicket& ticket, const RangeTicket* stop) {
   for (const RangeTicket* at = head_; at != stop; at = at->next_) {
-    if (held_only && !at->granted_) continue;
     if (at->overlaps(ticket) && !range_shares(at->class_, ticket.class_)) return true;
   }
   return false;
@@ -55,22 +53,10 @@ void RangeTicket::acquire(RangeClass range_class, uint64_t first_byte, uint64_t 
   first_ = first_byte;
   end_ = end_byte;
   MutexLock lock(lock_.mutex_);
-  granted_ = !lock_.conflicts_before(*this, nullptr, false);
+  granted_ = !lock_.conflicts_before(*this, nullptr);
   lock_.append(*this);
   while (!granted_) turn_.wait(lock_.mutex_);
   listed_ = true;
-}
-
-bool RangeTicket::try_acquire(RangeClass range_class, uint64_t first_byte, uint64_t end_byte) {
-  FS_ASSERT(!listed_);
-  FS_ASSERT(first_byte < end_byte);
-  class_ = range_class;
-  first_ = first_byte;
-  end_ = end_byte;
-  MutexLock lock(lock_.mutex_);
-  if (lock_.conflicts_before(*this, nullptr, true)) return false;
-  hold_in_front();
-  return true;
 }
 
 uint64_t RangeTicket::try_acquire_start(RangeClass range_class, uint64_t first_byte,
@@ -103,7 +89,7 @@ void RangeTicket::release() {
   MutexLock lock(lock_.mutex_);
   lock_.remove(*this);
   for (RangeTicket* at = lock_.head_; at != nullptr; at = at->next_) {
-    if (at->granted_ || lock_.conflicts_before(*at, at, false)) continue;
+    if (at->granted_ || lock_.conflicts_before(*at, at)) continue;
     at->granted_ = true;
     at->turn_.notify_one();
   }

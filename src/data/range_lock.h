@@ -49,8 +49,7 @@ class RangeLock {
 
  private:
   friend class RangeTicket;
-  bool conflicts_before(const RangeTicket& ticket, const RangeTicket* stop, bool held_only)
-      FS_REQUIRES(mutex_);
+  bool conflicts_before(const RangeTicket& ticket, const RangeTicket* stop) FS_REQUIRES(mutex_);
   void append(RangeTicket& ticket) FS_REQUIRES(mutex_);
   void prepend(RangeTicket& ticket) FS_REQUIRES(mutex_);
   void remove(RangeTicket& ticket) FS_REQUIRES(mutex_);
@@ -74,10 +73,9 @@ class RangeTicket {
 
   // Waits. Not while holding a ticket of the same lock.
   void acquire(RangeClass range_class, uint64_t first_byte, uint64_t end_byte);
-  // Succeeds when no ticket held now is in the way; those that wait are overtaken.
-  bool try_acquire(RangeClass range_class, uint64_t first_byte, uint64_t end_byte);
-  // The same with as much from `first_byte` on as there is nothing in the way of. Returns where to
-  // go on: the end of what is held now, or of what is in the way of all of it.
+  // Takes as much from `first_byte` on as no ticket held now is in the way of; those that wait are
+  // overtaken. Returns where to go on: the end of what is held now, or of what is in the way of all
+  // of it.
   uint64_t try_acquire_start(RangeClass range_class, uint64_t first_byte, uint64_t end_byte);
   void release();
   bool held() const { return listed_; }

@@ -11,23 +11,14 @@ Result<uint64_t> FileSystemImpl::copy_range(const CopyPlace& source, const CopyP
                                             uint64_t length_bytes, uint64_t flags) {
   FS_TRY(check_changeable());
   if (flags != 0) return ErrorCode::invalid_argument;
-  const FileUse from = FS_TRY(use_file(source.ino, source.handle));
-  const FileUse to = FS_TRY(use_file(target.ino, target.handle));
-  for (const FileUse* file : {&from, &to}) {
-    Inode& inode = file->inode();
-    if (inode.is_regular()) continue;
-    return inode.is_directory() ? ErrorCode::is_a_directory : ErrorCode::invalid_argument;
-  }
+  const FileUse from = FS_TRY(use_regular_file(source.ino, source.handle));
+  const FileUse to = FS_TRY(use_regular_file(target.ino, target.handle));
   if (target.offset_bytes >= kMaxFileBytes) return ErrorCode::file_too_large;
   FS_TRY(check_not_fixed(to.inode()));
   FS_TRY(drop_capability(to.inode()));
   length_bytes = std::min(length_bytes, kMaxFileBytes - target.offset_bytes);
-  auto copied = copy_data(from.inode(), to.inode(), source, target, length_bytes);
-  const bool full = !copied.ok() && copied.error().code() == ErrorCode::no_space;
-  if (full && orphans_.drain()) {
-    copied = copy_data(from.inode(), to.inode(), source, target, length_bytes);
-  }
-  const uint64_t done = FS_TRY(std::move(copied));
+  const uint64_t done = FS_TRY(with_freed_space(
+      [&] { return copy_data(from.inode(), to.inode(), source, target, length_bytes); }));
   if (done == 0) return done;
   if (!from.open || !from.open->flags.keep_access_time) note_access(from.inode());
   FS_TRY(sync_if_synchronous(to));

@@ -35,10 +35,8 @@ void FileSystemImpl::write_direct(Ino ino, HandleId handle, uint64_t offset_byte
                                   DirectDone done) {
   const Result<uint64_t> early = [&]() -> Result<uint64_t> {
     FS_TRY(check_changeable());
-    FileUse file = FS_TRY(use_file(ino, handle));
+    FileUse file = FS_TRY(use_regular_file(ino, handle));
     Inode& inode = file.inode();
-    if (!inode.is_regular())
-      return inode.is_directory() ? ErrorCode::is_a_directory : ErrorCode::invalid_argument;
     if (payload.size() == 0) return uint64_t{0};
     if (offset_bytes >= kMaxFileBytes) return ErrorCode::file_too_large;
     FS_TRY(check_may_write(file, offset_bytes));
@@ -65,11 +63,7 @@ Status FileSystemImpl::begin_direct(Inode& inode, uint64_t offset_bytes, const B
                                     const DirectDone& done) {
   inode.data_used = true;
   FileData& data = inodes_.data_of(inode);
-  Status begun = data.write_direct(offset_bytes, payload, now(), done);
-  const bool full = !begun.ok() && begun.error().code() == ErrorCode::no_space;
-  // Space of removed files that is still being freed counts as free.
-  if (full && orphans_.drain()) begun = data.write_direct(offset_bytes, payload, now(), done);
-  return begun;
+  return with_freed_space([&] { return data.write_direct(offset_bytes, payload, now(), done); });
 }
 
 // O_SYNC, O_DSYNC: durable before it is answered.

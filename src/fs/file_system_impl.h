@@ -145,6 +145,15 @@ class FileSystemImpl final : public FileSystem {
   Result<ContentsUse> use_contents(Ino ino);
   Result<ContentsUse> use_child(const Dirent& dirent);
   Result<FileUse> use_file(Ino ino, HandleId handle);
+  Result<FileUse> use_regular_file(Ino ino, HandleId handle);
+  // Space of removed files that is still being freed counts as free.
+  template <class Attempt>
+  auto with_freed_space(const Attempt& attempt) {
+    auto result = attempt();
+    const bool full = !result.ok() && result.error().code() == ErrorCode::no_space;
+    if (full && orphans_.drain()) return attempt();
+    return result;
+  }
   Attributes attributes_of(Inode& inode);
 
   // The new inode, looked up once.

@@ -22,6 +22,13 @@ Result<FileSystemImpl::FileUse> FileSystemImpl::use_file(Ino ino, HandleId handl
   return file;
 }
 
+Result<FileSystemImpl::FileUse> FileSystemImpl::use_regular_file(Ino ino, HandleId handle) {
+  FileUse file = FS_TRY(use_file(ino, handle));
+  if (file.inode().is_directory()) return ErrorCode::is_a_directory;
+  if (!file.inode().is_regular()) return ErrorCode::invalid_argument;
+  return file;
+}
+
 Result<HandleId> FileSystemImpl::open_file(Ino ino, const OpenFlags& flags) {
   FS_TRY(check_running());
   if (flags.write || flags.truncate) FS_TRY(check_changeable());
@@ -48,10 +55,8 @@ bool FileSystemImpl::note_cached_reads(HandleId handle) {
 Result<uint64_t> FileSystemImpl::read(Ino ino, HandleId handle, uint64_t offset_bytes,
                                       std::span<std::byte> out) {
   FS_TRY(check_running());
-  const FileUse file = FS_TRY(use_file(ino, handle));
+  const FileUse file = FS_TRY(use_regular_file(ino, handle));
   Inode& inode = file.inode();
-  if (!inode.is_regular())
-    return inode.is_directory() ? ErrorCode::is_a_directory : ErrorCode::invalid_argument;
   if (offset_bytes >= kMaxFileBytes || out.empty()) return 0;
   const uint64_t length_bytes = std::min<uint64_t>(out.size(), kMaxFileBytes - offset_bytes);
   const bool direct = file.open && file.open->flags.direct;
@@ -65,10 +70,8 @@ Result<uint64_t> FileSystemImpl::write(Ino ino, HandleId handle, uint64_t offset
                                        const BufferSlice& payload, bool kill_suid_sgid,
                                        WriteOrigin origin, WriteSync sync) {
   FS_TRY(check_changeable());
-  const FileUse file = FS_TRY(use_file(ino, handle));
+  const FileUse file = FS_TRY(use_regular_file(ino, handle));
   Inode& inode = file.inode();
-  if (!inode.is_regular())
-    return inode.is_directory() ? ErrorCode::is_a_directory : ErrorCode::invalid_argument;
   if (payload.size() == 0) return 0;
   if (offset_bytes >= kMaxFileBytes) return ErrorCode::file_too_large;
   if (origin == WriteOrigin::caller) FS_TRY(check_may_write(file, offset_bytes));
@@ -108,10 +111,7 @@ Result<uint64_t> FileSystemImpl::write_data(Inode& inode, uint64_t offset_bytes,
                                             std::optional<Timestamp> time) {
   inode.data_used = true;
   FileData& data = inodes_.data_of(inode);
-  auto written = data.write(offset_bytes, payload, time);
-  const bool full = !written.ok() && written.error().code() == ErrorCode::no_space;
-  // Space of removed files that is still being freed counts as free.
-  if (full && orphans_.drain()) written = data.write(offset_bytes, payload, time);
+  auto written = with_freed_space([&] { return data.write(offset_bytes, payload, time); });
   flusher_.mark(inode);
   return written;
 }
@@ -140,19 +140,14 @@ Status FileSystemImpl::allocate(Ino ino, HandleId handle, uint64_t offset_bytes,
 Status FileSystemImpl::change_range(Ino ino, HandleId handle, uint64_t length_bytes,
                                     const std::function<Status(FileData&)>& change) {
   FS_TRY(check_changeable());
-  const FileUse file = FS_TRY(use_file(ino, handle));
+  const FileUse file = FS_TRY(use_regular_file(ino, handle));
   Inode& inode = file.inode();
-  if (!inode.is_regular())
-    return inode.is_directory() ? ErrorCode::is_a_directory : ErrorCode::invalid_argument;
   if (length_bytes == 0) return ErrorCode::invalid_argument;
   FS_TRY(check_not_fixed(inode));
   FS_TRY(drop_capability(inode));
   inode.data_used = true;
   FileData& data = inodes_.data_of(inode);
-  Status changed = change(data);
-  const bool full = !changed.ok() && changed.error().code() == ErrorCode::no_space;
-  // Space of removed files that is still being freed counts as free.
-  if (full && orphans_.drain()) changed = change(data);
+  Status changed = with_freed_space([&] { return change(data); });
   flusher_.mark(inode);
   FS_TRY(std::move(changed));
   return sync_if_synchronous(file);

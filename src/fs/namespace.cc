@@ -134,13 +134,9 @@ void FileSystemImpl::forget(Ino ino, uint64_t lookups) {
   if (unused && !stopped_) orphans_.reclaim(std::move(unused));
 }
 
-// Space of removed files that is still being freed counts as free.
 Result<InodeRef> FileSystemImpl::create_inode(Ino parent, std::string_view name,
                                               const NewFile& file, std::string_view target) {
-  auto created = try_create_inode(parent, name, file, target);
-  const bool full = !created.ok() && created.error().code() == ErrorCode::no_space;
-  if (full && orphans_.drain()) return try_create_inode(parent, name, file, target);
-  return created;
+  return with_freed_space([&] { return try_create_inode(parent, name, file, target); });
 }
 
 Result<InodeRef> FileSystemImpl::try_create_inode(Ino parent_ino, std::string_view name,

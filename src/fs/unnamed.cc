@@ -15,10 +15,8 @@ Result<std::pair<Attributes, HandleId>> FileSystemImpl::create_unnamed(Ino direc
                                                                        const OpenFlags& flags) {
   NewFile regular = file;
   regular.mode = S_IFREG | (file.mode & ~static_cast<uint32_t>(S_IFMT));
-  auto created = try_create_unnamed(directory, regular);
-  const bool full = !created.ok() && created.error().code() == ErrorCode::no_space;
-  if (full && orphans_.drain()) created = try_create_unnamed(directory, regular);
-  return open_created(FS_TRY(std::move(created)), flags);
+  return open_created(
+      FS_TRY(with_freed_space([&] { return try_create_unnamed(directory, regular); })), flags);
 }
 
 Result<InodeRef> FileSystemImpl::try_create_unnamed(Ino directory_ino, const NewFile& file) {
