@@ -10,7 +10,7 @@ STABLEFS_PROGRAM=src/tools/stablefs  # below a build directory
 PACKAGES_BUILD=(g++ meson ninja-build pkg-config python3 libfmt-dev liburing-dev libisal-dev
   libfuse3-dev libblkid-dev nlohmann-json3-dev libcli11-dev catch2 fuse3 mount)
 PACKAGES_TEST=(git e2fsprogs diffutils util-linux acl attr fio)
-PACKAGES_FULL=(clang libclang-rt-dev)
+PACKAGES_SANITIZERS=(clang libclang-rt-dev)
 
 die() {
   printf '%s: %s\n' "${0##*/}" "$*" >&2

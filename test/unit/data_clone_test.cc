@@ -549,7 +549,8 @@ TEST_CASE("a full device: copies are made, shared blocks cannot be overwritten",
   CHECK(f.check_items() == "");
 }
 
-TEST_CASE("copies, writes, truncations and holes at random against a model", "[data][clone]") {
+TEST_CASE("copies, writes, truncations and holes at random against a model",
+          "[data][clone][long]") {
   const uint64_t seed = GENERATE(range(1, 13));
   INFO("seed " << seed);
   DataSetup setup;

@@ -60,7 +60,7 @@ TEST_CASE("a direct write is mapped when it is answered, and not before", "[data
   CHECK(read_all(*f.files[0]) == blocks(3, 1));
 }
 
-TEST_CASE("direct writes of any alignment beside what the cache has", "[data][direct]") {
+TEST_CASE("direct writes of any alignment beside what the cache has", "[data][direct][long]") {
   const int seed = GENERATE(range(1, 31));
   INFO("seed " << seed);
   DataSetup setup;

@@ -145,7 +145,7 @@ void random_step(DataFixture& f, FileModel& model, Prng& prng) {
 
 }  // namespace
 
-TEST_CASE("a file agrees with a model of its bytes through random operations", "[data]") {
+TEST_CASE("a file agrees with a model of its bytes through random operations", "[data][long]") {
   const uint64_t seed = GENERATE(range(1, 25));
   INFO("seed " << seed);
   DataSetup setup;

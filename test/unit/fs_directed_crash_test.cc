@@ -163,7 +163,7 @@ void check_version(Watched& t, const std::string& name, size_t acknowledged, siz
 }  // namespace
 
 TEST_CASE("mapping after mapping of a block, each acknowledged, its old blocks reused",
-          "[fs][crash]") {
+          "[fs][crash][long]") {
   Watched t;
   const Ino a = t.make("a"), b = t.make("b");
   t.write(a, version('a', 1));
@@ -290,7 +290,7 @@ TEST_CASE("crashes while recovery makes its own checkpoint, twice in a row", "[f
 
 // Were a block that was zeroed written in place, or given to another file before that is durable,
 // a foreign version would show.
-TEST_CASE("zero-range of a written block, then a write into it", "[fs][crash]") {
+TEST_CASE("zero-range of a written block, then a write into it", "[fs][crash][long]") {
   constexpr uint64_t kGapBlocks = 24, kOtherBlocks = 40;
   const bool synced_between = GENERATE(false, true);
   Watched t;
@@ -427,7 +427,7 @@ TEST_CASE("appends, and truncation down and up across an unaligned end of file",
 }
 
 TEST_CASE("any one superblock copy may rot, at any moment, after older generations were reused",
-          "[fs][crash]") {
+          "[fs][crash][long]") {
   Watched t;
   const Ino a = t.make("a");
   t.write(a, version('a', 1));

@@ -157,7 +157,8 @@ class Sweep {
 
 }  // namespace
 
-TEST_CASE("no failed device operation is followed by a success that is not true", "[fs][faults]") {
+TEST_CASE("no failed device operation is followed by a success that is not true",
+          "[fs][faults][long]") {
   const MemoryImage image = formatted();
   Sweep sweep(image);
   for (const Fault& fault : kFaults) {
@@ -210,7 +211,8 @@ TEST_CASE("a device that fails during the mount refuses it or serves whole files
   CHECK(points > 50);
 }
 
-TEST_CASE("running out of space at any moment is no error of the filesystem", "[fs][faults]") {
+TEST_CASE("running out of space at any moment is no error of the filesystem",
+          "[fs][faults][long]") {
   const MemoryImage image = formatted();
   uint64_t refused = 0, runs = 0;
   // How many are refused depends on the order of threads: by chance 37 to 73 of a round.

@@ -110,7 +110,7 @@ TEST_CASE("a fresh filesystem opens, closes clean and opens again", "[store]") {
 }
 
 TEST_CASE("after any crash the store shows a prefix that has everything synced",
-          "[store][crash][slow]") {
+          "[store][crash][slow][long]") {
   const uint64_t seed = GENERATE(range(1, 81));
   INFO("seed " << seed);
   Fixture f;
