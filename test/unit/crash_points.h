@@ -3,6 +3,7 @@
 // the crash images of such a moment.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -35,19 +36,27 @@ class CrashPointDevice final : public BlockDevice {
   bool read_only() const override { return false; }
 
   void note() {
-    CrashPoint point{inner_.crash_state(), acknowledged};
+    // In this order: what is acknowledged by now is in the state.
+    const size_t acknowledged_before = acknowledged;
+    CrashPoint point{inner_.crash_state(), acknowledged_before};
     MutexLock lock(mutex_);
-    points.push_back(std::move(point));
+    points_.push_back(std::move(point));
+  }
+  // Those so far; threads of the filesystem under test may go on working.
+  std::vector<CrashPoint> stop_watching() {
+    watching = false;
+    MutexLock lock(mutex_);
+    return std::exchange(points_, {});
   }
 
-  bool watching = false;
-  bool refuse_flush = false;
-  size_t acknowledged = 0;
-  std::vector<CrashPoint> points;
+  std::atomic<bool> watching{false};
+  std::atomic<bool> refuse_flush{false};
+  std::atomic<size_t> acknowledged{0};
 
  private:
   MemoryDevice& inner_;
   Mutex mutex_{LockRank::leaf, "crash points"};  // several threads use a device
+  std::vector<CrashPoint> points_ FS_GUARDED_BY(mutex_);
 };
 
 // Calls visit with images the cache may leave: all of it, nothing, each write alone missing, each

@@ -133,7 +133,7 @@ void recover_and_verify(const MemoryImage& image, size_t acknowledged, const Ver
 size_t crash_everywhere(Watched& watched, const Verify& verify) {
   watched.device.note();
   size_t images = 0, at = 0;
-  for (const CrashPoint& point : watched.device.points) {
+  for (const CrashPoint& point : watched.device.stop_watching()) {
     INFO("before operation " << at << ", acknowledged " << point.acknowledged);
     for_each_crash_image(point.cache, ++at, kTornImages, [&](const MemoryImage& image) {
       ++images;
@@ -234,10 +234,9 @@ TEST_CASE("a history that was cut off never comes back into the one after it", "
     first.write(first.make("lost" + std::to_string(v)), version('l', v));
     REQUIRE(name_of(first.fs->sync_all()) == "ok");
   }
-  first.device.watching = false;
   // Batches that arrived without their data, and all other ends of the first history.
   size_t which = 0;
-  for (const CrashPoint& point : first.device.points) {
+  for (const CrashPoint& point : first.device.stop_watching()) {
     for_each_crash_image(point.cache, ++which, 1, [&](const MemoryImage& image) {
       if (++which % 7 != 0) return;
       Watched second(image);
@@ -269,13 +268,14 @@ TEST_CASE("crashes while recovery makes its own checkpoint, twice in a row", "[f
   }
   t.device.note();
   const auto verify = [](Watched& recovered, size_t) { check_version(recovered, "a", 3, 3); };
-  for_each_crash_image(t.device.points.back().cache, 1, 1, [&](const MemoryImage& image) {
+  const CrashPoint synced = t.device.stop_watching().back();
+  for_each_crash_image(synced.cache, 1, 1, [&](const MemoryImage& image) {
     Watched once(image);
     once.device.watching = true;
     once.mount();
     once.stop();
     size_t which = 0;
-    for (const CrashPoint& point : once.device.points) {
+    for (const CrashPoint& point : once.device.stop_watching()) {
       for_each_crash_image(point.cache, ++which, 1, [&](const MemoryImage& again) {
         if (++which % 3 != 0) return;
         Watched twice(again);
@@ -450,7 +450,7 @@ TEST_CASE("any one superblock copy may rot, at any moment, after older generatio
   }
   t.device.note();
   size_t at = 0;
-  for (const CrashPoint& point : t.device.points) {
+  for (const CrashPoint& point : t.device.stop_watching()) {
     INFO("before operation " << at);
     for_each_crash_image(point.cache, ++at, 1, [&](const MemoryImage& image) {
       for (uint64_t slot = 0; slot < kSuperblockSlots; ++slot) {
