@@ -143,12 +143,15 @@ Status FileSystemImpl::truncate(Inode& inode, uint64_t size_bytes) {
 
 Status FileSystemImpl::change_attributes(Inode& inode, const AttributeChange& change) {
   ItemUpdate update(*store_, {&inode});
-  apply(change, now(), update.edit(inode));
+  InodeAttributes& attributes = update.edit(inode);
+  apply(change, now(), attributes);
   if (!is_times_of_writeback(change)) {
     if (change.mode) FS_TRY(follow_mode(update, inode, *change.mode));
     if (change.uid || change.gid) FS_TRY(drop_capability(update, inode));
     return update.commit(false);
   }
+  // The kernel does not know that the flags were changed, and may have had these times before.
+  attributes.change_time = std::max(attributes.change_time, inode.flags_change_time);
   update.keep_in_memory(inode);
   flusher_.mark(inode);
   return {};

@@ -67,6 +67,7 @@ struct Inode {
 
   // Written under InodeState::mutex, readable without. `flags` are those of the attributes.
   std::atomic<uint32_t> flags{0};
+  Timestamp flags_change_time;  // of this mount; used by whoever holds an ItemUpdate of the inode
   std::atomic<Known> xattrs{Known::unknown};      // has extended attributes
   std::atomic<Known> capability{Known::unknown};  // ... security.capability among them
 

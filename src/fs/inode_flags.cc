@@ -22,7 +22,7 @@ Status FileSystemImpl::set_flags(Ino ino, uint32_t flags) {
   const bool stays_immutable = (attributes.flags & flags & kInodeImmutable) != 0;
   if (stays_immutable && changed != 0) return ErrorCode::not_permitted;
   attributes.flags = flags;
-  attributes.change_time = now();
+  attributes.change_time = inode->flags_change_time = now();
   FS_TRY(update.commit(false));
   inode->flags = flags;
   return {};

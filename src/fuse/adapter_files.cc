@@ -91,7 +91,11 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
 void op_release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
   Adapter& adapter = Adapter::of(req);
   adapter.fs().release(file->fh);
-  if (adapter.io_modes().release(Ino(ino))) adapter.stale_times().add(Ino(ino));
+  if (adapter.io_modes().release(Ino(ino))) {
+    adapter.stale_times().add(Ino(ino));
+  } else {
+    adapter.stale_times().hasten(Ino(ino));
+  }
   fuse_reply_err(req, 0);
 }
 

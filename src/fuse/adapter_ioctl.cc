@@ -91,6 +91,7 @@ void set_flags(fuse_req_t req, Ino ino, const Result<uint32_t>& flags) {
   if (!status.ok()) return reply_error(req, status.error());
   // The change time, and before the next write(2) into its cache the kernel must ask.
   adapter.invalidate_attributes(ino);
+  if (adapter.options().cache == CacheMode::kernel) adapter.stale_times().add(ino);
   fuse_reply_ioctl(req, 0, nullptr, 0);
 }
 

@@ -16,9 +16,20 @@ constexpr uint64_t kDelayMaxNs = 10 * kNsPerSecond;
 void StaleTimes::add(Ino ino) {
   MutexLock lock(mutex_);
   if (stop_) return;
-  files_[ino] = {clock_.monotonic_ns() + kFirstDelayNs, kFirstDelayNs};
+  begin(files_[ino]);
   count_.store(files_.size(), std::memory_order_relaxed);
   if (!thread_.joinable()) thread_ = Thread("stale times", [this] { run(); });
+}
+
+void StaleTimes::hasten(Ino ino) {
+  if (count_.load(std::memory_order_relaxed) == 0) return;
+  MutexLock lock(mutex_);
+  const auto entry = files_.find(ino);
+  if (entry != files_.end()) begin(entry->second);
+}
+
+void StaleTimes::begin(Entry& entry) {
+  entry = {clock_.monotonic_ns() + kFirstDelayNs, kFirstDelayNs};
   work_.notify_one();
 }
 

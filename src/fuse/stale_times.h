@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The kernel's writeback cache keeps mtime and ctime of files itself and takes no others from us,
-// but does not move them for writes that bypass it. So what it shows of a file that was open for
-// direct writes is old. When the last open file is gone we ask it to forget the inode: the next
-// look brings our times. It cannot while somebody holds the name, so it is asked again, less and
-// less often, until it has.
+// but does not move them for writes that bypass it, nor for changed flags (chattr). So what it
+// shows of such a file is old. When the last open file is gone we ask it to forget the inode: the
+// next look brings our times. It cannot while somebody holds the name, so it is asked again, less
+// and less often, until it has.
 #pragma once
 
 #include <atomic>
@@ -26,9 +26,11 @@ class StaleTimes {
   StaleTimes(const StaleTimes&) = delete;
   StaleTimes& operator=(const StaleTimes&) = delete;
 
-  // The last open file of one that was written past the kernel's cache is gone.
+  // What the kernel has is old.
   void add(Ino ino) FS_EXCLUDES(mutex_);
-  // The kernel has forgotten it, or has it open again.
+  // An open file is gone: if what the kernel has is old, now may be the time.
+  void hasten(Ino ino) FS_EXCLUDES(mutex_);
+  // The kernel has forgotten it, or has it open for direct writes again.
   void remove(Ino ino) FS_EXCLUDES(mutex_);
   void stop() FS_EXCLUDES(mutex_);
 
@@ -37,6 +39,7 @@ class StaleTimes {
     uint64_t due_ns;
     uint64_t delay_ns;
   };
+  void begin(Entry& entry) FS_REQUIRES(mutex_);
   void run() FS_EXCLUDES(mutex_);
 
   const std::function<void(Ino)> ask_to_forget_;
