@@ -44,9 +44,9 @@ struct DataCounters {
   std::atomic<uint64_t> reads{0}, read_bytes{0}, writes{0}, written_bytes{0}, pages_adopted{0},
       pages_copied{0}, cache_hits{0}, cache_misses{0}, guard_verified{0}, guard_mismatches{0},
       ordered_created{0}, ordered_committed{0}, ordered_failed{0}, ordered_split{0},
-      direct_writes{0}, direct_bytes{0}, direct_short{0}, direct_failed{0}, stable_swaps{0},
-      stable_copies{0}, stable_waits{0}, stable_overwrites{0}, throttle_waits{0}, write_errors{0},
-      shared_bytes{0}, copied_bytes{0};
+      direct_writes{0}, direct_bytes{0}, direct_short{0}, direct_waits{0}, direct_failed{0},
+      stable_swaps{0}, stable_copies{0}, stable_waits{0}, stable_overwrites{0}, throttle_waits{0},
+      write_errors{0}, shared_bytes{0}, copied_bytes{0};
 };
 struct DataGauges {
   uint64_t dirty_bytes, writeback_bytes, clean_bytes, shadow_bytes, lost_bytes, ordered_in_flight,

@@ -25,6 +25,9 @@ Status FileImpl::write_direct(uint64_t offset, const BufferSlice& payload, Times
       std::make_shared<DirectWrite>(ranges_, offset, offset + payload.size(), now, std::move(done));
   const OwnedBlocks owned =
       acquire_range(direct->ticket, RangeClass::direct, offset, direct->end, true);
+  if (direct->ticket.waited()) {
+    context_.count().direct_waits.fetch_add(1, std::memory_order_relaxed);
+  }
   auto parts = make_parts(direct, payload, owned);
   if (!parts.ok()) {
     release(direct->ticket);

@@ -54,6 +54,7 @@ void RangeTicket::acquire(RangeClass range_class, uint64_t first_byte, uint64_t 
   end_ = end_byte;
   MutexLock lock(lock_.mutex_);
   granted_ = !lock_.conflicts_before(*this, nullptr);
+  waited_ = !granted_;
   lock_.append(*this);
   while (!granted_) turn_.wait(lock_.mutex_);
   listed_ = true;

@@ -79,6 +79,7 @@ class RangeTicket {
   uint64_t try_acquire_start(RangeClass range_class, uint64_t first_byte, uint64_t end_byte);
   void release();
   bool held() const { return listed_; }
+  bool waited() const { return waited_; }  // in the last acquire()
 
  private:
   friend class RangeLock;
@@ -91,7 +92,8 @@ class RangeTicket {
   RangeClass class_ = RangeClass::read;
   uint64_t first_ = 0;  // [first_, end_) in bytes
   uint64_t end_ = 0;
-  bool listed_ = false;  // set and read by the owner only
+  bool listed_ = false;  // this and the next: set and read by the owner only
+  bool waited_ = false;
   // Guarded by the lock's mutex.
   bool granted_ = false;
   RangeTicket* previous_ = nullptr;

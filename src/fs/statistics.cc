@@ -78,6 +78,7 @@ void add_data(const DataCounters& data, const DataGauges& gauges, Statistics& ou
   out.emplace_back("ordered.split", data.ordered_split);
   out.emplace_back("direct.writes", data.direct_writes);
   out.emplace_back("direct.bytes", data.direct_bytes);
+  out.emplace_back("direct.waits", data.direct_waits);  // for others in the same range
   out.emplace_back("direct.short", data.direct_short);
   out.emplace_back("direct.failed", data.direct_failed);
   out.emplace_back("direct.in_flight_bytes", gauges.direct_bytes);

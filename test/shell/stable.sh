@@ -21,4 +21,8 @@ _stress() {
 }
 
 _stat() { stablefs stats "$MNT" | awk -v name="$1" '$1 == name { print $2 }'; }
-_rewrites() { echo $(($(_stat stable.swaps) + $(_stat stable.copies) + $(_stat stable.waits))); }
+# Writes to what was in flight; direct ones wait for each other by range.
+_rewrites() {
+  echo $(($(_stat stable.swaps) + $(_stat stable.copies) + $(_stat stable.waits) +
+    $(_stat direct.waits)))
+}
