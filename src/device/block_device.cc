@@ -139,13 +139,14 @@ Status BlockDevice::run(DeviceRequest& request) {
   submit(request);
   MutexLock lock(outcome.mutex);
   while (!outcome.done) outcome.changed.wait(outcome.mutex);
-  if (!outcome.status.ok()) return std::move(outcome.status);
-  if (outcome.blocks_done < request.length_blocks) {
-    return Error(ErrorCode::device_short,
-                 fmt::format("{} of {} blocks at {}: only {} done", to_string(request.op),
-                             request.length_blocks, request.lba.value, outcome.blocks_done));
-  }
-  return {};
+  return whole(request, std::move(outcome.status), outcome.blocks_done);
+}
+
+Status BlockDevice::whole(const DeviceRequest& request, Status status, uint64_t blocks_done) {
+  if (!status.ok() || blocks_done >= request.length_blocks) return status;
+  return Error(ErrorCode::device_short,
+               fmt::format("{} of {} blocks at block {}: only {} done", to_string(request.op),
+                           request.length_blocks, request.lba.value, blocks_done));
 }
 
 Status BlockDevice::read(Lba lba, std::span<std::byte> memory) {

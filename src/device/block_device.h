@@ -64,11 +64,13 @@ class BlockDevice {
   // Of what reached the device; one that only watches another shows that one's.
   virtual const DeviceCounters& counters() const { return counters_; }
 
-  // Submit and wait. A short completion is an error (device_short). Virtual for backends that can
-  // do it on the calling thread; no lock may be held that `complete` of another request needs.
-  virtual Status read(Lba lba, std::span<std::byte> memory);
-  virtual Status write(Lba lba, std::span<const std::byte> memory, bool fua = false);
-  virtual Status flush();
+  // Submits and waits; `complete` is not looked at. A short completion is an error (device_short).
+  // Virtual for backends that can do it on the calling thread; no lock may be held that `complete`
+  // of another request needs.
+  virtual Status run(DeviceRequest& request);
+  Status read(Lba lba, std::span<std::byte> memory);
+  Status write(Lba lba, std::span<const std::byte> memory, bool fua = false);
+  Status flush();
   Status discard(BlockRange range);
   Status write_zeroes(BlockRange range);
 
@@ -79,10 +81,9 @@ class BlockDevice {
   Status validate(const DeviceRequest& request) const;
   // Calls `complete` and counts an error. The request may be gone or reused afterwards.
   void finish(DeviceRequest& request, Status status, uint64_t blocks_done);
+  // For run(): what a request that ended like this comes to.
+  static Status whole(const DeviceRequest& request, Status status, uint64_t blocks_done);
   DeviceCounters counters_;
-
- private:
-  Status run(DeviceRequest& request);
 };
 
 // Copies between a request's memory and a contiguous piece of it that begins `offset_bytes` in.

@@ -87,46 +87,15 @@ void UringDevice::execute_and_finish(DeviceRequest& request) {
   finish(request, std::move(outcome.status), outcome.blocks_done);
 }
 
-Status UringDevice::run_here(const DeviceRequest& request) {
+Status UringDevice::run(DeviceRequest& request) {
   Status status = validate(request);
   if (status.ok()) {
     count(request);
     TransferOutcome outcome = execute(source_, request, aborted_);
-    status = std::move(outcome.status);
-    if (status.ok() && outcome.blocks_done < request.length_blocks) {
-      status = Error(ErrorCode::device_short,
-                     fmt::format("{} of {} blocks at block {}: only {} done", to_string(request.op),
-                                 request.length_blocks, request.lba.value, outcome.blocks_done));
-    }
+    status = whole(request, std::move(outcome.status), outcome.blocks_done);
   }
   if (!status.ok()) ++counters_.errors;
   return status;
-}
-
-Status UringDevice::read(Lba lba, std::span<std::byte> memory) {
-  const iovec part{memory.data(), memory.size()};
-  DeviceRequest request;
-  request.lba = lba;
-  request.length_blocks = memory.size() / kBlockSize;
-  request.memory = {&part, 1};
-  return run_here(request);
-}
-
-Status UringDevice::write(Lba lba, std::span<const std::byte> memory, bool fua) {
-  const iovec part{const_cast<std::byte*>(memory.data()), memory.size()};
-  DeviceRequest request;
-  request.op = DeviceOp::write;
-  request.lba = lba;
-  request.length_blocks = memory.size() / kBlockSize;
-  request.memory = {&part, 1};
-  request.fua = fua;
-  return run_here(request);
-}
-
-Status UringDevice::flush() {
-  DeviceRequest request;
-  request.op = DeviceOp::flush;
-  return run_here(request);
 }
 
 void UringDevice::abort() {

@@ -22,9 +22,7 @@ class UringDevice final : public SourceDevice {
 
   void submit(DeviceRequest& request) override;
   void submit_all(std::span<DeviceRequest* const> requests) override;
-  Status read(Lba lba, std::span<std::byte> memory) override;
-  Status write(Lba lba, std::span<const std::byte> memory, bool fua) override;
-  Status flush() override;
+  Status run(DeviceRequest& request) override;
   void abort() override;
 
   uint64_t block_count() const override { return source_.block_count; }
@@ -39,7 +37,6 @@ class UringDevice final : public SourceDevice {
  private:
   bool accept(DeviceRequest& request);
   void execute_and_finish(DeviceRequest& request);
-  Status run_here(const DeviceRequest& request);
 
   SourceFile source_;
   std::atomic<bool> aborted_{false};

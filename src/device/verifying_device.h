@@ -31,8 +31,9 @@ class VerifyingDevice final : public BlockDevice {
   explicit VerifyingDevice(BlockDevice& inner, VerifyingOptions options = {});
 
   void submit(DeviceRequest& request) override;
-  Status read(Lba lba, std::span<std::byte> memory) override { return inner_.read(lba, memory); }
-  Status flush() override { return inner_.flush(); }
+  Status run(DeviceRequest& request) override {
+    return request.op == DeviceOp::write ? BlockDevice::run(request) : inner_.run(request);
+  }
   uint64_t block_count() const override { return inner_.block_count(); }
   std::string name() const override { return inner_.name(); }
   bool read_only() const override { return inner_.read_only(); }
