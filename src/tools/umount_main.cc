@@ -91,16 +91,19 @@ int sync_all(int descriptor) {
   return EINTR;
 }
 
-// Blocks until everything is on the device; means nothing on plain fuse. A write for which there
-// was no space has been reported to its file: of those only what fails now is ours to report.
+// Blocks until everything is on the device; means nothing on plain fuse. What the kernel has kept
+// from before is not ours to report: a write that found no space has been told to its file, and the
+// EINTR above comes back as EIO when the same file is synced again. Of data that is lost the daemon
+// tells at every sync, and of writes that fail now the counters.
 Status sync_filesystem(const std::string& directory) {
   const int descriptor = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) return {};
   const std::optional<uint64_t> failed_before = failed_writes(directory);
-  const int error = sync_all(descriptor);
+  int error = sync_all(descriptor);
+  const bool from_before = error != 0 && failed_before && failed_before == failed_writes(directory);
+  if (from_before) error = sync_all(descriptor);
   ::close(descriptor);
   if (error == 0) return {};
-  if (error == ENOSPC && failed_before && failed_before == failed_writes(directory)) return {};
   return Error(ErrorCode::writeback_failed, std::strerror(error));
 }
 
