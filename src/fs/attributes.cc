@@ -30,16 +30,19 @@ bool changes_item(const AttributeChange& change) {
          change.clear_suid_sgid;
 }
 
-// The set-group-ID bit without group execution is no privilege (it once meant mandatory locking).
-uint32_t without_suid_sgid(uint32_t mode) {
+// The set-group-ID bit without group execution is no privilege (it once meant mandatory locking):
+// who may set it keeps it.
+uint32_t without_suid_sgid(uint32_t mode, bool any_sgid = false) {
   uint32_t cleared = S_ISUID;
-  if ((mode & S_IXGRP) != 0) cleared |= S_ISGID;
+  if (any_sgid || (mode & S_IXGRP) != 0) cleared |= S_ISGID;
   return mode & ~cleared;
 }
 
 void apply(const AttributeChange& change, Timestamp now, InodeAttributes& attributes) {
   const bool is_directory = (attributes.mode & S_IFMT) == S_IFDIR;
-  if (change.clear_suid_sgid && !is_directory) attributes.mode = without_suid_sgid(attributes.mode);
+  if (change.clear_suid_sgid && !is_directory) {
+    attributes.mode = without_suid_sgid(attributes.mode, change.clear_any_sgid);
+  }
   if (change.mode) {
     attributes.mode = (attributes.mode & S_IFMT) | (*change.mode & kPermissionBits);
   }
@@ -122,6 +125,7 @@ Result<Attributes> FileSystemImpl::set_attributes(Ino ino, const AttributeChange
   FS_TRY(check_changeable());
   FS_TRY(check_change(change));
   const InodeRef inode = FS_TRY(inodes_.get(ino));
+  if (change.needs_writer && inode->writers == 0) return ErrorCode::not_permitted;
   FS_TRY(check_attributes_changeable(*inode, change));
   if (change.size_bytes) FS_TRY(truncate(*inode, *change.size_bytes));
   if (changes_item(change)) FS_TRY(change_attributes(*inode, change));

@@ -87,6 +87,9 @@ struct AttributeChange {
   std::optional<Timestamp> access_time, modify_time, change_time;
   bool access_time_now = false, modify_time_now = false;
   bool clear_suid_sgid = false;  // FUSE_HANDLE_KILLPRIV_V2
+  bool clear_any_sgid = false;   // with it: set-group-ID without group execution, too
+  bool needs_writer = false;     // not_permitted when the file is not open for writing
+  bool of_kernel_cache = false;  // times of writes that were let in: no flag refuses them now
 };
 
 struct DirectoryEntry {

@@ -30,7 +30,7 @@ Status FileSystemImpl::set_flags(Ino ino, uint32_t flags) {
 
 Status FileSystemImpl::check_attributes_changeable(Inode& inode, const AttributeChange& change) {
   const uint32_t flags = inode.flags & kInodeFixed;
-  if (flags == 0) return {};
+  if (flags == 0 || change.of_kernel_cache) return {};
   if (is_times_of_writeback(change)) {
     if ((flags & kInodeImmutable) == 0) return {};
     // Times from before it became immutable, which the kernel still had, are let in; a call that

@@ -4,6 +4,7 @@
 
 #include "fuse/adapter.h"
 #include "fuse/attributes.h"
+#include "fuse/caller.h"
 
 namespace stablefs {
 namespace {
@@ -39,11 +40,27 @@ Timestamp to_timestamp(uint64_t seconds, uint32_t nanoseconds) {
   return {static_cast<int64_t>(seconds), nanoseconds};
 }
 
-// chown(2) costs the set-ID bits without the kernel's saying so, also when it names neither owner
-// nor group: such a request changes nothing at all.
-bool is_chown(const fuse_setattr_in& in) {
-  constexpr uint32_t kSaysNothing = FATTR_FH | FATTR_LOCKOWNER | FATTR_CTIME;
-  return (in.valid & (FATTR_UID | FATTR_GID)) != 0 || (in.valid & ~kSaysNothing) == 0;
+// The kernel leaves the set-ID bits to us and does not always say so. A request that changes
+// nothing comes from chown(2) that names neither owner nor group, and then has the change time if
+// the kernel keeps times, or from a call that is about to change contents.
+bool says_nothing(const fuse_setattr_in& in) {
+  return (in.valid & ~(FATTR_FH | FATTR_LOCKOWNER | FATTR_CTIME)) == 0;
+}
+
+bool costs_set_ids(const fuse_setattr_in& in) {
+  return (in.valid & (FATTR_KILL_SUIDGID | FATTR_UID | FATTR_GID)) != 0 || says_nothing(in);
+}
+
+// Taking the bits away is for the owner, and for who has the file open for writing and changes it.
+Status clear_set_ids(FileSystem& fs, Ino ino, const fuse_setattr_in& in, AttributeChange& change) {
+  change.clear_suid_sgid = true;
+  const Attributes now = FS_TRY(fs.get_attributes(ino));
+  if (!has_suid_or_sgid(now)) return {};
+  const Caller caller(*current_request()->header);
+  change.clear_any_sgid = loses_any_sgid(caller, now);
+  change.needs_writer = says_nothing(in) && !caller.may_act_for(now.uid);
+  const bool surely_chown = (in.valid & FATTR_CTIME) != 0;
+  return change.needs_writer && surely_chown ? ErrorCode::not_permitted : Status();
 }
 
 // From the protocol's own struct: libfuse passes neither the kill-suid bit nor sizes beyond off_t.
@@ -64,17 +81,31 @@ AttributeChange attribute_change(const fuse_setattr_in& in) {
     change.modify_time = to_timestamp(in.mtime, in.mtimensec);
   }
   if (in.valid & FATTR_CTIME) change.change_time = to_timestamp(in.ctime, in.ctimensec);
-  change.clear_suid_sgid = (in.valid & FATTR_KILL_SUIDGID) != 0 || is_chown(in);
   return change;
 }
 
-void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat*, int, fuse_file_info*) {
+// Only the kernel itself sets times through an open file: utimensat(2) comes without one, also for
+// a descriptor. To refuse it would be reported as lost data.
+bool is_of_kernel_cache(const fuse_setattr_in& in, bool through_open_file) {
+  return through_open_file && in.valid == (FATTR_MTIME | FATTR_CTIME);
+}
+
+Result<Attributes> set_attributes(FileSystem& fs, Ino ino, const fuse_setattr_in& in,
+                                  bool through_open_file) {
+  AttributeChange change = attribute_change(in);
+  change.of_kernel_cache = is_of_kernel_cache(in, through_open_file);
+  if (costs_set_ids(in)) FS_TRY(clear_set_ids(fs, ino, in, change));
+  return fs.set_attributes(ino, change);
+}
+
+// libfuse turns FATTR_FH into `file`, and takes it out of the request.
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat*, int, fuse_file_info* file) {
   const auto* in = current_request()->arguments_as<fuse_setattr_in>();
   if (in == nullptr) {
     fuse_reply_err(req, EIO);
     return;
   }
-  reply_attributes(req, Adapter::of(req).fs().set_attributes(Ino(ino), attribute_change(*in)));
+  reply_attributes(req, set_attributes(Adapter::of(req).fs(), Ino(ino), *in, file != nullptr));
 }
 
 void op_statfs(fuse_req_t req, fuse_ino_t) {

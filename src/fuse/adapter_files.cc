@@ -7,6 +7,7 @@
 
 #include "fuse/adapter.h"
 #include "fuse/attributes.h"
+#include "fuse/caller.h"
 
 namespace stablefs {
 namespace {
@@ -17,16 +18,16 @@ void let_kernel_ask_again(Adapter& adapter, Ino ino) {
   adapter.invalidate_attributes(ino);
 }
 
-Status clear_suid_sgid(FileSystem& fs, Ino ino) {
+// For a caller who changes contents; true when there were bits to clear. The kernel does not know:
+// the mode changes without a SETATTR.
+Result<bool> clear_suid_sgid(FileSystem& fs, Ino ino) {
+  const Attributes now = FS_TRY(fs.get_attributes(ino));
+  if (!has_suid_or_sgid(now)) return false;
   AttributeChange change;
   change.clear_suid_sgid = true;
+  change.clear_any_sgid = loses_any_sgid(Caller(*current_request()->header), now);
   FS_TRY(fs.set_attributes(ino, change));
-  return {};
-}
-
-bool has_suid_or_sgid(FileSystem& fs, Ino ino) {
-  const Result<Attributes> attributes = fs.get_attributes(ino);
-  return attributes.ok() && (attributes->mode & (S_ISUID | S_ISGID)) != 0;
+  return true;
 }
 
 void op_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
@@ -36,12 +37,13 @@ void op_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
   if (!handle.ok()) return reply_error(req, handle.error());
   const auto* in = current_request()->arguments_as<fuse_open_in>();
   const bool kill = in != nullptr && (in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
-  if (kill && has_suid_or_sgid(adapter.fs(), Ino(ino))) {
-    if (const Status status = clear_suid_sgid(adapter.fs(), Ino(ino)); !status.ok()) {
+  if (kill) {
+    const Result<bool> cleared = clear_suid_sgid(adapter.fs(), Ino(ino));
+    if (!cleared.ok()) {
       adapter.fs().release(*handle);
-      return reply_error(req, status.error());
+      return reply_error(req, cleared.error());
     }
-    let_kernel_ask_again(adapter, Ino(ino));
+    if (*cleared) let_kernel_ask_again(adapter, Ino(ino));
   }
   file->fh = *handle;
   set_open_reply(adapter, Ino(ino), *file);
@@ -166,8 +168,12 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char*, size_t size, off_t of
     fuse_reply_err(req, EIO);
     return;
   }
-  const bool kill =
-      (in->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0 && has_suid_or_sgid(adapter.fs(), Ino(ino));
+  bool kill = (in->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+  if (kill) {
+    const Result<bool> cleared = clear_suid_sgid(adapter.fs(), Ino(ino));
+    if (!cleared.ok()) return reply_error(req, cleared.error());
+    kill = *cleared;
+  }
   const BufferSlice payload = request.payload.slice(0, size);
   request.payload = {};
   const bool cached = (in->write_flags & FUSE_WRITE_CACHE) != 0;
@@ -252,9 +258,8 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_fil
 }  // namespace
 
 Status drop_suid_sgid(Adapter& adapter, Ino ino, uint32_t uid) {
-  if (uid == 0 || !has_suid_or_sgid(adapter.fs(), ino)) return {};
-  FS_TRY(clear_suid_sgid(adapter.fs(), ino));
-  let_kernel_ask_again(adapter, ino);
+  if (uid == 0) return {};
+  if (FS_TRY(clear_suid_sgid(adapter.fs(), ino))) let_kernel_ask_again(adapter, ino);
   return {};
 }
 

@@ -68,8 +68,8 @@ def allocate():
 
 
 def contents():
-    """Without group execution the set-group-ID bit stays, also when somebody writes who is not of
-    the group: the kernel does not tell who is."""
+    """Without group execution the set-group-ID bit stays, unless somebody writes who is not of the
+    group."""
     for function in (write, write_direct, truncate, truncate_open, open_truncating, allocate):
         for mode in (0o6777, 0o2767, 0o4766, 0o0777):
             fresh(mode)
