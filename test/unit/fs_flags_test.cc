@@ -148,6 +148,19 @@ TEST_CASE("times the kernel had before a file became immutable are let in, later
   CHECK(change(t, file, late) == kRefused);
 }
 
+TEST_CASE("what the kernel's cache sends with an open file is never refused", "[fs]") {
+  TestFs t;
+  t.mount();
+  const Ino file = t.make_file(kRootIno, "f");
+  REQUIRE(set_flags(t, file, GENERATE(uint32_t{kInodeImmutable}, uint32_t{kInodeAppendOnly})) ==
+          "ok");
+  AttributeChange late;
+  late.modify_time = late.change_time = t.clock.wall_time();
+  late.change_time->seconds += 10;
+  late.of_kernel_cache = true;
+  CHECK(change(t, file, late) == "ok");
+}
+
 TEST_CASE("an append-only file is only appended to", "[fs]") {
   TestFs t(Backing::memory_device);
   t.mount();
@@ -235,4 +248,25 @@ TEST_CASE("nodump and noatime are handed down, and noatime keeps the access time
   REQUIRE(set_flags(t, file, 0) == "ok");
   (void)t.read(file);
   CHECK(t.attributes(file).access_time > before);
+}
+
+TEST_CASE("set-ID bits are cleared for their owner and for whoever writes", "[fs]") {
+  TestFs t;
+  t.mount();
+  const Ino file = t.make_file(kRootIno, "f");
+  AttributeChange set, clear;
+  set.mode = 06745;
+  REQUIRE(change(t, file, set) == "ok");
+  clear.clear_suid_sgid = clear.needs_writer = true;
+  CHECK(change(t, file, clear) == kRefused);
+  CHECK((t.attributes(file).mode & 07777) == 06745);
+  OpenFlags writing;
+  writing.write = true;
+  const HandleId handle = *t->open_file(file, writing);
+  CHECK(change(t, file, clear) == "ok");
+  CHECK((t.attributes(file).mode & 07777) == 02745);  // no group execution
+  clear.clear_any_sgid = true;
+  CHECK(change(t, file, clear) == "ok");
+  CHECK((t.attributes(file).mode & 07777) == 0745);
+  t->release(handle);
 }
