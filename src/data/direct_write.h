@@ -5,9 +5,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "base/assert.h"
+#include "base/sync.h"
 #include "data/file_data.h"
 #include "data/ordered_io.h"
 #include "data/range_lock.h"
@@ -42,15 +44,29 @@ class DirectParts {
   Status status_;
 };
 
+// Where somebody waits for a direct write.
+class DirectAnswer {
+ public:
+  void set(Result<uint64_t> result) {
+    MutexLock lock(mutex_);
+    result_ = std::move(result);
+    there_.notify_all();
+  }
+  Result<uint64_t> wait() {
+    MutexLock lock(mutex_);
+    while (!result_) there_.wait(mutex_);
+    return *result_;
+  }
+
+ private:
+  Mutex mutex_{LockRank::leaf, "direct write"};
+  CondVar there_;
+  std::optional<Result<uint64_t>> result_ FS_GUARDED_BY(mutex_);
+};
+
 struct DirectWrite {
-  DirectWrite(RangeLock& ranges, uint64_t offset_bytes, uint64_t end_bytes, Timestamp at,
-              DirectDone when_done)
-      : ticket(ranges),
-        offset(offset_bytes),
-        end(end_bytes),
-        now(at),
-        done(std::move(when_done)),
-        mapped_end(offset_bytes) {}
+  DirectWrite(RangeLock& ranges, uint64_t offset_bytes, uint64_t end_bytes, Timestamp at)
+      : ticket(ranges), offset(offset_bytes), end(end_bytes), now(at), mapped_end(offset_bytes) {}
 
   uint64_t first_block() const { return offset / kBlockSize; }
   uint64_t end_block() const { return blocks_for_bytes(end); }
@@ -63,7 +79,7 @@ struct DirectWrite {
   const uint64_t offset;  // [offset, end) in bytes
   uint64_t end;           // less than what was asked for when there is no space
   const Timestamp now;
-  const DirectDone done;
+  DirectDone done;  // set before the first part is started
   // Guarded by the file's mutex.
   DirectParts parts;
   uint64_t mapped_end;  // up to here, in bytes

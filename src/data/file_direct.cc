@@ -21,10 +21,32 @@ Status FileImpl::write_direct(uint64_t offset, const BufferSlice& payload, Times
   }
   FS_TRY(context_.health().check(Activity::change));
   FS_TRY(context_.throttle());
-  const auto direct =
-      std::make_shared<DirectWrite>(ranges_, offset, offset + payload.size(), now, std::move(done));
-  const OwnedBlocks owned =
-      acquire_range(direct->ticket, RangeClass::direct, offset, direct->end, true);
+  uint64_t written = 0;
+  while (true) {
+    const BufferSlice rest = payload.slice(written, payload.size() - written);
+    auto answer = std::make_shared<DirectAnswer>();
+    auto begun = begin_direct(offset + written, rest, now, answer, done, written);
+    if (!begun.ok() && written == 0) return begun.error();
+    if (begun.ok() && *begun == rest.size()) return {};
+    // Space is short: what this start replaces may be what the rest needs.
+    const Result<uint64_t> start = begun.ok() ? answer->wait() : Result<uint64_t>(0);
+    if (!start.ok() && written == 0) return start.error();
+    if (start.ok()) written += *start;
+    if (!begun.ok() || !start.ok() || *start < *begun) {
+      done(written);
+      return {};
+    }
+  }
+}
+
+// Returns how much of it there is space for. When that is all, `done` is called with all that was
+// written, else `answer` gets what this much comes to.
+Result<uint64_t> FileImpl::begin_direct(uint64_t offset, const BufferSlice& payload, Timestamp now,
+                                        const std::shared_ptr<DirectAnswer>& answer,
+                                        const DirectDone& done, uint64_t written_before) {
+  const uint64_t end = offset + payload.size();
+  const auto direct = std::make_shared<DirectWrite>(ranges_, offset, end, now);
+  const OwnedBlocks owned = acquire_range(direct->ticket, RangeClass::direct, offset, end, true);
   if (direct->ticket.waited()) {
     context_.count().direct_waits.fetch_add(1, std::memory_order_relaxed);
   }
@@ -33,8 +55,18 @@ Status FileImpl::write_direct(uint64_t offset, const BufferSlice& payload, Times
     release(direct->ticket);
     return parts.error();
   }
+  const uint64_t begun = direct->end - offset;
+  if (direct->end != end) {
+    direct->done = [answer](Result<uint64_t> mapped) { answer->set(std::move(mapped)); };
+  } else if (written_before == 0) {
+    direct->done = done;
+  } else {
+    direct->done = [done, written_before](const Result<uint64_t>& mapped) {
+      done(written_before + (mapped.ok() ? *mapped : 0));
+    };
+  }
   for (OrderedIo* io : *parts) start(io);
-  return {};
+  return begun;
 }
 
 Result<std::vector<OrderedIo*>> FileImpl::make_parts(const std::shared_ptr<DirectWrite>& direct,

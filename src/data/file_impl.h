@@ -152,7 +152,7 @@ class FileImpl final : public FileData {
   // many replace written blocks, ...
   struct Below {
     uint64_t written = 0;
-    uint64_t unwritten = 0;  // ... or go into unwritten ones
+    uint64_t unwritten = 0;  // ... or go into unwritten ones; one of both is 0
   };
   Result<Below> look_below(uint64_t block, uint64_t limit);
   RewriteAction choose_rewrite(uint64_t block, bool whole) FS_REQUIRES(mutex_);
@@ -165,6 +165,9 @@ class FileImpl final : public FileData {
   OrderedIo* flight_of(uint64_t block) FS_REQUIRES(mutex_);
 
   // --- past the cache (file_direct.cc)
+  Result<uint64_t> begin_direct(uint64_t offset, const BufferSlice& payload, Timestamp now,
+                                const std::shared_ptr<DirectAnswer>& answer, const DirectDone& done,
+                                uint64_t written_before);
   Result<std::vector<OrderedIo*>> make_parts(const std::shared_ptr<DirectWrite>& direct,
                                              const BufferSlice& payload, const OwnedBlocks& owned);
   Result<Promise> promise_direct(const DirectWrite& direct, const OwnedBlocks& owned);

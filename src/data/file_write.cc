@@ -244,13 +244,21 @@ Result<FileImpl::Below> FileImpl::look_below(uint64_t block, uint64_t limit) {
     if (page_in_flight(pages_.state(block))) return Below{.written = 1};
     changing = std::min(changing, pages_.next(block, kUncommittedStates).value_or(changing));
   }
-  Run run = FS_TRY(extents_.run_at(block));
-  if (run.kind == RunKind::hole) return Below{};
-  if (run.kind == RunKind::unwritten) {
-    return Below{.unwritten = std::min(run.end_block(), changing) - block};
+  Below below;
+  const uint64_t end = block + limit;
+  for (uint64_t at = block; at < end;) {
+    Run run = FS_TRY(extents_.run_at(at));
+    run.length_blocks = std::min(run.end_block(), end) - at;
+    const bool unwritten = run.kind == RunKind::unwritten;
+    if (run.kind == RunKind::hole || (unwritten ? below.written : below.unwritten) != 0) break;
+    uint64_t& same = unwritten ? below.unwritten : below.written;
+    const uint64_t usable = unwritten ? std::max(at, std::min(run.end_block(), changing)) - at
+                                      : FS_TRY(extents_.count_freed(run));
+    same += usable;
+    if (usable < run.length_blocks) break;
+    at = run.end_block();
   }
-  run.length_blocks = std::min(run.length_blocks, limit);
-  return Below{.written = FS_TRY(extents_.count_freed(run))};
+  return below;
 }
 
 RewriteAction FileImpl::choose_rewrite(uint64_t block, bool whole) {

@@ -3,32 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "data/direct_write.h"
 #include "fs/file_system_impl.h"
 
 namespace stablefs {
-namespace {
-
-// Where the caller waits for a direct write.
-class Written {
- public:
-  void set(Result<uint64_t> result) {
-    MutexLock lock(mutex_);
-    result_ = std::move(result);
-    there_.notify_all();
-  }
-  Result<uint64_t> get() {
-    MutexLock lock(mutex_);
-    while (!result_) there_.wait(mutex_);
-    return std::move(*result_);
-  }
-
- private:
-  Mutex mutex_{LockRank::leaf, "direct write"};
-  CondVar there_;
-  std::optional<Result<uint64_t>> result_ FS_GUARDED_BY(mutex_);
-};
-
-}  // namespace
 
 void FileSystemImpl::write_direct(Ino ino, HandleId handle, uint64_t offset_bytes,
                                   const BufferSlice& payload, const DirectWriteOptions& options,
@@ -69,10 +47,10 @@ Status FileSystemImpl::begin_direct(Inode& inode, uint64_t offset_bytes, const B
 // O_SYNC, O_DSYNC: durable before it is answered.
 Result<uint64_t> FileSystemImpl::write_direct_synced(const FileUse& file, uint64_t offset_bytes,
                                                      const BufferSlice& payload, WriteSync sync) {
-  const auto written = std::make_shared<Written>();
+  const auto written = std::make_shared<DirectAnswer>();
   FS_TRY(begin_direct(file.inode(), offset_bytes, payload,
                       [written](Result<uint64_t> result) { written->set(std::move(result)); }));
-  const uint64_t written_bytes = FS_TRY(written->get());
+  const uint64_t written_bytes = FS_TRY(written->wait());
   FS_TRY(sync_written(file, sync));
   return written_bytes;
 }

@@ -3,6 +3,7 @@
 
   prealloc.py fill FILE          writes until there is no space left
   prealloc.py first FILE SEED    writes every block of FILE once, in random order, by write(2)
+  prealloc.py direct FILE SEED N writes N times anywhere past the cache: never less than asked for
   prealloc.py again FILE SEED N  overwrites N times a half of FILE, by write(2) and by mmap in turn
 FILE.model keeps the bytes that FILE must have (in the current directory).
 """
@@ -55,6 +56,27 @@ def first(path, seed):
         out.write(data)
 
 
+def direct(path, seed, count):
+    chance = random.Random(seed)
+    descriptor = os.open(path, os.O_RDWR | os.O_DIRECT)
+    size = os.fstat(descriptor).st_size
+    data = bytearray(size)
+    if os.path.exists(model_of(path)):
+        with open(model_of(path), 'rb') as model:
+            data = bytearray(model.read())
+    memory = mmap.mmap(-1, 1 << 20)
+    for number in range(count):
+        length = 1 << 20 if number % 10 == 9 else 512 * (1 + chance.randrange(40))
+        at = 512 * chance.randrange((size - length) // 512 + 1)
+        memory[:length] = chance.randbytes(length)
+        written = os.pwritev(descriptor, [memoryview(memory)[:length]], at)
+        assert written == length, f'{written} of {length} bytes at {at}'
+        data[at:at + length] = memory[:length]
+    os.close(descriptor)
+    with open(model_of(path), 'wb') as out:
+        out.write(data)
+
+
 def again(path, seed, count):
     chance = random.Random(seed)
     with open(model_of(path), 'rb') as model:
@@ -82,6 +104,8 @@ def again(path, seed, count):
 if __name__ == '__main__':
     if sys.argv[1] == 'fill':
         fill(sys.argv[2])
+    elif sys.argv[1] == 'direct':
+        direct(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     elif sys.argv[1] == 'first':
         first(sys.argv[2], int(sys.argv[3]))
     else:
