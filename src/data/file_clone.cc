@@ -136,7 +136,8 @@ Result<uint64_t> FileImpl::share_settled(Clone clone, Budget& budget) {
     to.release(target_ticket);
     if (ticket.held()) release(ticket);
     if (verdict == Sharable::never) break;
-    if (verdict != Sharable::later) return shared;
+    const bool again = verdict == Sharable::yes && shared.ok() && *shared == 0;
+    if (verdict != Sharable::later && !again) return shared;
   }
   budget.may_share = false;
   return uint64_t{0};
@@ -224,7 +225,7 @@ Result<uint64_t> FileImpl::share_blocks(const Clone& clone, Budget& budget) {
   while (done < blocks && budget.links > 0) {
     const Result<uint64_t> linked = share_link(clone, done);
     if (!linked.ok() && done == 0) return linked.error();
-    if (!linked.ok()) break;
+    if (!linked.ok() || *linked == 0) break;
     --budget.links;
     done += *linked;
   }
@@ -233,7 +234,7 @@ Result<uint64_t> FileImpl::share_blocks(const Clone& clone, Budget& budget) {
   return bytes;
 }
 
-// From `skip` blocks on; returns how many.
+// From `skip` blocks on; returns how many. 0: something must land first.
 Result<uint64_t> FileImpl::share_link(const Clone& clone, uint64_t skip) {
   FileImpl& to = clone.target;
   const uint64_t target_first = clone.target_first() + skip;
@@ -250,18 +251,20 @@ Result<uint64_t> FileImpl::share_link(const Clone& clone, uint64_t skip) {
     const uint64_t target_end = target_first + done;
     const uint64_t end_bytes =
         std::min(target_end * kBlockSize, clone.target_offset + clone.length);
-    FS_TRY(to.commit_shared(transaction, journal, shared, {target_first, target_end, end_bytes},
-                            clone.now));
+    const SharedRange range{target_first, target_end, end_bytes};
+    if (!FS_TRY(to.commit_shared(transaction, journal, shared, range, clone.now)))
+      return uint64_t{0};
   }
   to.finish_held();
   context_.made_progress(to.schedule);
   return done;
 }
 
-// The target's part, by the holder of both mutexes.
-Status FileImpl::commit_shared(Transaction& transaction, JournalReservation& journal,
-                               const ExtentMap::Shared& shared, const SharedRange& range,
-                               Timestamp now) FS_NO_THREAD_SAFETY_ANALYSIS {
+// The target's part, by the holder of both mutexes. What is written below the range since it was
+// judged holds the size on disk back, and nothing may be mapped behind that.
+Result<bool> FileImpl::commit_shared(Transaction& transaction, JournalReservation& journal,
+                                     const ExtentMap::Shared& shared, const SharedRange& range,
+                                     Timestamp now) FS_NO_THREAD_SAFETY_ANALYSIS {
   InodeAttributes attributes = inode_.attributes;
   attributes.block_count += static_cast<uint64_t>(shared.block_delta);
   attributes.size_bytes = std::max(attributes.size_bytes, range.end_bytes);
@@ -270,6 +273,7 @@ Status FileImpl::commit_shared(Transaction& transaction, JournalReservation& jou
     MutexLock lock(mutex_);
     uint64_t disk_size = std::max(size_, range.end_bytes);
     if (const auto lowest = tail_.lowest_outside(range.first_block, range.end_block)) {
+      if (*lowest < range.first_block) return false;
       disk_size = std::min(disk_size, *lowest * kBlockSize);
     }
     attributes.disk_size_bytes = std::max(disk_size, disk_size_);
@@ -277,7 +281,7 @@ Status FileImpl::commit_shared(Transaction& transaction, JournalReservation& jou
   transaction.put_struct(Key(inode_.ino, ItemKind::inode, 0), to_disk(attributes));
   {
     const MappingChange change(inode_);
-    inode_.last_sequence = FS_TRY(commit_link(transaction, journal));
+    inode_.last_sequence = FS_TRY(commit_link(transaction, journal, shared.lock));
   }
   inode_.attributes = attributes;
   inode_.item_dirty = false;
@@ -287,7 +291,7 @@ Status FileImpl::commit_shared(Transaction& transaction, JournalReservation& jou
   tail_.erase(range.first_block, range.end_block);
   size_ = std::max(size_, range.end_bytes);
   disk_size_moved(attributes.disk_size_bytes);
-  return {};
+  return true;
 }
 
 }  // namespace stablefs

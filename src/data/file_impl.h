@@ -233,10 +233,14 @@ class FileImpl final : public FileData {
   Status grow(uint64_t size_bytes, Timestamp now, const OwnedBlocks& owned);
   Status commit_size(uint64_t size_bytes, Timestamp now, uint64_t& free_from);
   Status free_chain(uint64_t start_block, const std::function<Status(Transaction&)>& last);
-  // Journal space for a link of a chain, before any lock is taken; nothing when it may still be
-  // waited for when it is committed.
+  // Journal space for a link of a chain, before any lock is taken.
   Result<JournalReservation> reserve_link();
-  Result<Sequence> commit_link(const Transaction& transaction, JournalReservation& journal);
+  // The same by the holder of the inode's mutex, who loses it for a while, or when this fails.
+  // Nothing when it may still be waited for at the commit.
+  Status reserve_link(MutexLock& attributes_lock, JournalReservation& journal)
+      FS_REQUIRES(inode_.mutex);
+  Result<Sequence> commit_link(const Transaction& transaction, JournalReservation& journal,
+                               const SharingLock& shared);
   Status cancel_from(uint64_t first_block);
   void remove_pages(uint64_t first_block, uint64_t end_block) FS_REQUIRES(mutex_);
   void release_promise(uint64_t block) FS_REQUIRES(mutex_);
@@ -296,8 +300,10 @@ class FileImpl final : public FileData {
   bool is_under_way(uint64_t first_block, uint64_t end_block) FS_REQUIRES(mutex_);
   Result<uint64_t> share_blocks(const Clone& clone, Budget& budget);
   Result<uint64_t> share_link(const Clone& clone, uint64_t skip);
-  Status commit_shared(Transaction& transaction, JournalReservation& journal,
-                       const ExtentMap::Shared& shared, const SharedRange& range, Timestamp now);
+  // False: not now.
+  Result<bool> commit_shared(Transaction& transaction, JournalReservation& journal,
+                             const ExtentMap::Shared& shared, const SharedRange& range,
+                             Timestamp now);
 
   // --- tuples (file_tags.cc)
   Status unshare();

@@ -167,8 +167,9 @@ Result<SpaceReservation> FileImpl::reserve_unwritten(const Run& run) {
 Result<uint64_t> FileImpl::clear_link(uint64_t first_block, const Clear& clear_extents) {
   uint64_t end_block = 0;
   {
-    JournalReservation journal = FS_TRY(reserve_link());
+    JournalReservation journal;
     MutexLock attributes_lock(inode_.mutex);
+    FS_TRY(reserve_link(attributes_lock, journal));
     InodeAttributes attributes = inode_.attributes;
     Transaction transaction;
     const Cleared cleared = FS_TRY(clear_extents(transaction));
@@ -187,7 +188,7 @@ Result<uint64_t> FileImpl::clear_link(uint64_t first_block, const Clear& clear_e
     if (changed || !transaction.empty()) {
       transaction.put_struct(Key(inode_.ino, ItemKind::inode, 0), to_disk(attributes));
       const MappingChange change(inode_);
-      inode_.last_sequence = FS_TRY(commit_link(transaction, journal));
+      inode_.last_sequence = FS_TRY(commit_link(transaction, journal, cleared.lock));
       inode_.attributes = attributes;
       inode_.item_dirty = false;
     }

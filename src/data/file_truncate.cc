@@ -164,8 +164,9 @@ Status FileImpl::grow(uint64_t size_bytes, Timestamp now, const OwnedBlocks& own
 // One transaction with the size and, if they fit, all frees; else `free_from` is where to go on,
 // and an orphan item says so to a recovery.
 Status FileImpl::commit_size(uint64_t size_bytes, Timestamp now, uint64_t& free_from) {
-  JournalReservation journal = FS_TRY(reserve_link());
+  JournalReservation journal;
   MutexLock attributes_lock(inode_.mutex);
+  FS_TRY(reserve_link(attributes_lock, journal));
   uint64_t disk_size = size_bytes;
   {
     MutexLock lock(mutex_);
@@ -194,7 +195,7 @@ Status FileImpl::commit_size(uint64_t size_bytes, Timestamp now, uint64_t& free_
   transaction.put_struct(Key(inode_.ino, ItemKind::inode, 0), to_disk(attributes));
   {
     const MappingChange change(inode_);
-    inode_.last_sequence = FS_TRY(commit_link(transaction, journal));
+    inode_.last_sequence = FS_TRY(commit_link(transaction, journal, removal.lock));
   }
   inode_.attributes = attributes;
   inode_.item_dirty = false;
@@ -246,9 +247,7 @@ void FileImpl::release_promise(uint64_t block) {
   }
 }
 
-// Where blocks are shared, a link holds a lock that somebody with journal space may wait for.
 Result<JournalReservation> FileImpl::reserve_link() {
-  if (!extents_.may_share()) return JournalReservation();
   // What a commit without a reservation does by itself.
   if (store_.gauges().nodes_dirty >= store_.superblock().dirty_node_limit) {
     FS_TRY(store_.checkpoint());
@@ -256,16 +255,31 @@ Result<JournalReservation> FileImpl::reserve_link() {
   return store_.reserve_journal(kLinkBytesMax);
 }
 
-Result<Sequence> FileImpl::commit_link(const Transaction& transaction,
-                                       JournalReservation& journal) {
+// Where blocks are shared, a link holds a lock that somebody with journal space may wait for. Only
+// under the mutex what there is of that stays so: without it somebody may begin to share our
+// blocks, or put one on the damage list, whose entries are guarded by that lock, too.
+Status FileImpl::reserve_link(MutexLock& attributes_lock,
+                              JournalReservation& journal) FS_NO_THREAD_SAFETY_ANALYSIS {
+  while (!journal.held() && (extents_.may_share() || !context_.damage().empty())) {
+    attributes_lock.unlock();
+    journal = FS_TRY(reserve_link());
+    attributes_lock.lock();
+  }
+  return {};
+}
+
+Result<Sequence> FileImpl::commit_link(const Transaction& transaction, JournalReservation& journal,
+                                       const SharingLock& shared) {
+  FS_ASSERT(journal.held() || !shared.held());
   if (transaction.size_bytes() > kLinkBytesMax) journal.release();
   return store_.commit(transaction, false, journal.held() ? &journal : nullptr);
 }
 
 Status FileImpl::free_chain(uint64_t start_block, const std::function<Status(Transaction&)>& last) {
   while (start_block != kEndOfFileBlocks) {
-    JournalReservation journal = FS_TRY(reserve_link());
+    JournalReservation journal;
     MutexLock attributes_lock(inode_.mutex);
+    FS_TRY(reserve_link(attributes_lock, journal));
     InodeAttributes attributes = inode_.attributes;
     Transaction transaction;
     const ExtentMap::Removal removal =
@@ -279,7 +293,7 @@ Status FileImpl::free_chain(uint64_t start_block, const std::function<Status(Tra
     if (start_block == kEndOfFileBlocks && last) FS_TRY(last(transaction));
     if (transaction.empty()) return {};
     const MappingChange change(inode_);
-    const Sequence sequence = FS_TRY(commit_link(transaction, journal));
+    const Sequence sequence = FS_TRY(commit_link(transaction, journal, removal.lock));
     if (removal.blocks_freed == 0) return {};
     inode_.attributes = attributes;
     inode_.item_dirty = false;

@@ -746,3 +746,80 @@ TEST_CASE("threads copy between files in all directions", "[data][clone][sim]") 
   });
   CHECK(wrong == "");
 }
+
+// Entries of the damage list are erased under the lock of shared blocks as soon as there are any,
+// and whoever takes it must have journal space. That it does is an assertion.
+TEST_CASE("a damaged block goes while others begin to share", "[data][clone][sim]") {
+  const uint64_t seed = GENERATE(range(1, 61));
+  INFO("seed " << seed);
+  constexpr uint64_t kBytes = 16 * kBlockSize;
+  Scheduler scheduler(seed);
+  std::string wrong;
+  scheduler.run([&] {
+    SimClock clock(scheduler);
+    DataSetup setup;
+    setup.seed = seed;
+    setup.asynchronous = true;
+    DataFixture f(setup, &clock);
+    FileData& damaged = f.make_file();
+    FileData& source = f.make_file();
+    FileData& target = f.make_file();
+    for (FileData* file : {&damaged, &source}) put_at(*file, 0, blocks(16, 1));
+    FS_ASSERT(f.context->sync_all().ok());
+    const Lba lba = damaged.mapped_runs(3, 4).value().front().lba;
+    AlignedBuffer rotten(kBlockSize);
+    std::memset(rotten.data(), 2, kBlockSize);
+    FS_ASSERT(f.memory.write(lba, rotten.span()).ok());
+    std::vector<std::byte> out(kBytes);
+    FS_ASSERT(!damaged.read(0, out).ok());
+    FS_ASSERT(f.context->damage().count({lba, 1}) == 1);
+    Thread copier("copier", [&] { FS_ASSERT(source.copy_range(0, target, 0, kBytes, kNow).ok()); });
+    const Status cut =
+        seed % 2 == 0 ? damaged.punch(0, kBytes, kNow) : damaged.truncate(kBlockSize, kNow);
+    FS_ASSERT(cut.ok());
+    copier.join();
+    if (!f.context->damage().empty()) wrong = "damage is left";
+    if (wrong.empty()) wrong = f.check_items();
+  });
+  CHECK(wrong == "");
+}
+
+// Blocks of the target that were never written may be written to below a copy under way, which then
+// must not be mapped: a crash would leave it behind the end of the file.
+TEST_CASE("beside a copy its target is written to below it", "[data][clone][sim]") {
+  const uint64_t seed = GENERATE(range(1, 101));
+  INFO("seed " << seed);
+  Scheduler scheduler(seed);
+  std::string wrong;
+  scheduler.run([&] {
+    SimClock clock(scheduler);
+    DataSetup setup;
+    setup.seed = seed;
+    setup.asynchronous = seed % 2 == 0;
+    DataFixture f(setup, &clock);
+    FileData& source = f.make_file();
+    FileData& target = f.make_file();
+    put_at(source, 0, blocks(4, 1));
+    put_at(target, 0, blocks(1, 2));
+    FS_ASSERT(f.context->sync_all().ok());
+    Thread writer("writer", [&] {
+      put_at(target, 40 * kBlockSize, blocks(1, 4));
+      put_at(target, 5 * kBlockSize, blocks(1, 3));
+    });
+    FS_ASSERT(source.copy_range(0, target, 20 * kBlockSize, 4 * kBlockSize, kNow).ok());
+    writer.join();
+    wrong = f.check_items();
+    if (wrong.empty() && !f.context->sync_all().ok()) wrong = "sync";
+    if (wrong.empty()) wrong = f.check_items();
+    auto expected = blocks(41, 0);
+    overlay(expected, 0, blocks(1, 2));
+    overlay(expected, 5 * kBlockSize, blocks(1, 3));
+    overlay(expected, 20 * kBlockSize, blocks(4, 1));
+    overlay(expected, 40 * kBlockSize, blocks(1, 4));
+    f.reopen();
+    std::vector<std::byte> bytes(41 * kBlockSize);
+    FS_ASSERT(f.files[1]->read(0, bytes).ok());
+    if (wrong.empty()) wrong = difference(bytes, expected);
+  });
+  CHECK(wrong == "");
+}
