@@ -256,8 +256,10 @@ class FileSystem {
   virtual Status flush(Ino ino, HandleId handle) = 0;
   // As flush, and never success while data of the file is lost. Also directories (handle 0).
   virtual Status fsync(Ino ino, HandleId handle, bool data_only) = 0;
-  // SEEK_DATA / SEEK_HOLE.
-  virtual Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) = 0;
+  // SEEK_DATA / SEEK_HOLE. While the kernel may hold writes of the file, `settle` is asked to get
+  // them to us; without it, or when it says no, every place is data.
+  virtual Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole,
+                                const std::function<bool()>& settle = {}) = 0;
 
   // --- integrity
   virtual Result<uint16_t> app_tag(Ino ino) = 0;  // of a regular file; 0: none

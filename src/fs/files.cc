@@ -207,12 +207,14 @@ Status FileSystemImpl::fsync(Ino ino, HandleId handle, bool data_only) {
   return synced;
 }
 
-Result<uint64_t> FileSystemImpl::seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) {
+Result<uint64_t> FileSystemImpl::seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole,
+                                      const std::function<bool()>& settle) {
   FS_TRY(check_running());
   const FileUse file = FS_TRY(use_file(ino, handle));
   Inode& inode = file.inode();
   if (!inode.is_regular()) return ErrorCode::invalid_argument;
-  if (options_.cache != CacheMode::kernel || inode.writers == 0) {
+  const bool all_known = options_.cache != CacheMode::kernel || inode.writers == 0;
+  if (all_known || (settle && settle())) {
     return inodes_.data_of(inode).seek(offset_bytes, hole);
   }
   // The kernel may hold pages we know nothing of, also behind the size we know: no place may be

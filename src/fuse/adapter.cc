@@ -9,6 +9,12 @@
 namespace stablefs {
 namespace {
 
+// Since Linux 6.16 (protocol 7.44) pages under writeback stay what they are until it is over:
+// before that, invalidating them did not wait for writes that were under way.
+constexpr unsigned kWaitsForWritebackMinor = 44;
+// Of the workers; the others serve what these wait for.
+constexpr int kTakersMax = 4;
+
 constexpr uint32_t kMaxBackground = 64;
 constexpr uint32_t kCongestionThreshold = 48;
 
@@ -71,6 +77,15 @@ void Adapter::initialise(fuse_conn_info& connection) {
   connection.max_background = kMaxBackground;
   connection.congestion_threshold = kCongestionThreshold;
   connection.time_gran = 1;
+  kernel_waits_for_writeback_ = connection.proto_minor >= kWaitsForWritebackMinor;
+}
+
+bool Adapter::take_over_cached_writes(Ino ino) {
+  if (!kernel_waits_for_writeback_ || !take_) return false;
+  const bool allowed = taking_.fetch_add(1) < kTakersMax;
+  const bool taken = allowed && take_(ino);
+  taking_.fetch_sub(1);
+  return taken;
 }
 
 Result<StatxOut> Adapter::statx(Ino ino) {

@@ -68,6 +68,12 @@ class Adapter {
     if (invalidate_) invalidate_(ino);
   }
 
+  // Makes the kernel send what it holds of writes to the inode, and waits for that; other workers
+  // serve it.
+  void set_cache_taker(std::function<bool(Ino)> take) { take_ = std::move(take); }
+  // False when the kernel is too old to be trusted here, or enough workers wait for it already.
+  bool take_over_cached_writes(Ino ino);
+
   // Makes the kernel forget an inode that nobody uses.
   void set_inode_pruner(std::function<void(Ino)> prune) { prune_ = std::move(prune); }
 
@@ -84,6 +90,9 @@ class Adapter {
   FullFiles full_files_;
   IoModes io_modes_;
   std::function<void(Ino)> prune_;
+  std::function<bool(Ino)> take_;
+  bool kernel_waits_for_writeback_ = false;
+  std::atomic<int> taking_{0};
   StaleTimes stale_times_{[this](Ino ino) {
     if (prune_) prune_(ino);
   }};

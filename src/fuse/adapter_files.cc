@@ -249,8 +249,10 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_fil
     fuse_reply_err(req, EINVAL);
     return;
   }
-  const Result<uint64_t> found = Adapter::of(req).fs().seek(
-      Ino(ino), file->fh, static_cast<uint64_t>(offset), whence == SEEK_HOLE);
+  Adapter& adapter = Adapter::of(req);
+  const Result<uint64_t> found =
+      adapter.fs().seek(Ino(ino), file->fh, static_cast<uint64_t>(offset), whence == SEEK_HOLE,
+                        [&] { return adapter.take_over_cached_writes(Ino(ino)); });
   if (!found.ok()) return reply_error(req, found.error());
   fuse_reply_lseek(req, static_cast<off_t>(*found));
 }

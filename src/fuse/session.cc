@@ -186,6 +186,7 @@ Session::~Session() {
   adapter_.stale_times().stop();
   adapter_.set_attribute_invalidator({});
   adapter_.set_inode_pruner({});
+  adapter_.set_cache_taker({});
   // Closes the descriptor too, once the library has been given it.
   if (library_ != nullptr) {
     fuse_session_destroy(library_);
@@ -217,6 +218,11 @@ Status Session::create_library_session() {
     fuse_lowlevel_notify_inval_inode(library, ino.value, -1, 0);
   });
   adapter_.set_inode_pruner([this](Ino ino) { prune(ino); });
+  // All pages: what is dirty is written first. No request may be held meanwhile that the kernel has
+  // a page locked for; SEEK is none.
+  adapter_.set_cache_taker([library = library_](Ino ino) {
+    return fuse_lowlevel_notify_inval_inode(library, ino.value, 0, 0) == 0;
+  });
   return {};
 }
 

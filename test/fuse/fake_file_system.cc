@@ -332,7 +332,8 @@ Status FakeFileSystem::fsync(Ino, HandleId, bool) {
   return {};
 }
 
-Result<uint64_t> FakeFileSystem::seek(Ino ino, HandleId, uint64_t offset_bytes, bool hole) {
+Result<uint64_t> FakeFileSystem::seek(Ino ino, HandleId, uint64_t offset_bytes, bool hole,
+                                      const std::function<bool()>&) {
   MutexLock lock(mutex_);
   const uint64_t size = find(ino)->data.size();
   if (offset_bytes >= size) return ErrorCode::seek_beyond_end;

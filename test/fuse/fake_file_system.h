@@ -89,7 +89,8 @@ class FakeFileSystem final : public FileSystem {
   }
   Status flush(Ino ino, HandleId handle) override;
   Status fsync(Ino ino, HandleId handle, bool data_only) override;
-  Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole) override;
+  Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole,
+                        const std::function<bool()>& settle) override;
   Status sync_all() override;
   void set_stable_policy(StablePolicy policy) override { stable_policy = policy; }
   StablePolicy stable_policy = StablePolicy::automatic;
