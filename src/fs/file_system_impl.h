@@ -98,7 +98,7 @@ class FileSystemImpl final : public FileSystem {
   Status flush(Ino ino, HandleId handle) override;
   Status fsync(Ino ino, HandleId handle, bool data_only) override;
   Result<uint64_t> seek(Ino ino, HandleId handle, uint64_t offset_bytes, bool hole,
-                        const std::function<bool()>& settle) override;
+                        const std::function<bool()>& settle = {}) override;
 
   Result<uint16_t> app_tag(Ino ino) override;
   Status set_app_tag(Ino ino, uint16_t app_tag) override;
