@@ -33,6 +33,7 @@ bool can_strike(FaultKind kind, const DeviceRequest& request) {
 bool matches(const FaultRule& rule, const DeviceRequest& request) {
   if (!can_strike(rule.kind, request)) return false;
   if (rule.op && *rule.op != request.op) return false;
+  if (request.length_blocks < rule.blocks_min) return false;
   if (!rule.range) return true;
   return request.op != DeviceOp::flush && request.lba < rule.range->end() &&
          rule.range->start < request.lba + request.length_blocks;

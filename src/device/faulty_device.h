@@ -31,6 +31,7 @@ struct FaultRule {
   FaultKind kind = FaultKind::fail;
   std::optional<DeviceOp> op{};       // only this operation; else all the kind can strike
   std::optional<BlockRange> range{};  // only requests that touch it
+  uint64_t blocks_min = 0;            // only requests of so many blocks or more
   uint64_t first = 1;                 // of the matching requests, from which one on, counted from 1
   uint64_t times = 1;                 // how many it strikes; UINT64_MAX: all
   uint64_t one_in = 1;                // strikes each of them with this chance

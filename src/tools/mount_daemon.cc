@@ -28,6 +28,7 @@ namespace stablefs {
 namespace {
 
 constexpr uint32_t kInitWaitMs = 10'000;
+constexpr uint64_t kLargeWriteBlocks = 16;  // metadata is written in smaller pieces
 
 // Blocked in every thread, so that only the main thread's descriptor gets them.
 int open_signals() {
@@ -110,6 +111,16 @@ Result<BlockDevice*> MountDaemon::open_device() {
     verifying_ = std::make_unique<VerifyingDevice>(*device, verifying);
     device = verifying_.get();
   }
+  if (wanted.injected_error_one_in != 0) {
+    const FaultRule rule{.kind = FaultKind::fail,
+                         .op = DeviceOp::write,
+                         .blocks_min = kLargeWriteBlocks,
+                         .times = UINT64_MAX,
+                         .one_in = wanted.injected_error_one_in};
+    faulty_ = std::make_unique<FaultyDevice>(
+        *device, FaultPlan{.seed = clock_.monotonic_ns(), .rules = {rule}});
+    device = faulty_.get();
+  }
   if (wanted.injected_delay_ns != 0) {
     delaying_ = std::make_unique<DelayingDevice>(*device, clock_, wanted.injected_delay_ns,
                                                  clock_.monotonic_ns());
@@ -120,6 +131,7 @@ Result<BlockDevice*> MountDaemon::open_device() {
 
 void MountDaemon::drop_device() {
   delaying_.reset();
+  faulty_.reset();
   verifying_.reset();
   recording_.reset();
   device_.reset();
@@ -323,6 +335,7 @@ void MountDaemon::close_filesystem() {
   }
   fs_.reset();
   delaying_.reset();
+  faulty_.reset();
   end_recording();
   // Before umount(2) returns, the next user of the device must be able to have it.
   drop_device();

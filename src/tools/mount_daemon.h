@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "device/delaying_device.h"
+#include "device/faulty_device.h"
 #include "device/open.h"
 #include "device/verifying_device.h"
 #include "fs/file_system.h"
@@ -66,6 +67,7 @@ class MountDaemon {
   // Around the device, from the inside out; each is there only if asked for.
   std::unique_ptr<IoRecording> recording_;
   std::unique_ptr<VerifyingDevice> verifying_;
+  std::unique_ptr<FaultyDevice> faulty_;
   std::unique_ptr<DelayingDevice> delaying_;
   std::unique_ptr<FileSystem> fs_;
   std::unique_ptr<Adapter> adapter_;

@@ -189,6 +189,9 @@ Status apply_own(std::string_view word, MountOptions& options) {
     filesystem.dirty_limit_bytes = *bytes;
   } else if (name == "inject_write_delay") {
     options.injected_delay_ns = FS_TRY(scaled(word, value, kNsPerMs, kHourMs));
+  } else if (name == "inject_write_errors") {
+    constexpr uint64_t kOneInMax = 1'000'000;
+    options.injected_error_one_in = FS_TRY(scaled(word, value, 1, kOneInMax));
   } else if (name == "iolog") {
     if (value.empty()) return bad_option(word, "a file is wanted");
     options.iolog = value;

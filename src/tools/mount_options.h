@@ -16,10 +16,11 @@ struct MountOptions {
   unsigned long mentioned = 0;  // MS_* some word spoke about: what a remount changes
   bool remount = false;
   bool allow_other = false;
-  std::string iolog;               // file to record the device's I/O in; empty: none
-  bool unsafe = false;             // allows what breaks promises
-  uint64_t verify_one_in = 64;     // writes checked for changes in flight: one in N; 0: none
-  uint64_t injected_delay_ns = 0;  // longest delay before the device sees a write; 0: none
+  std::string iolog;                   // file to record the device's I/O in; empty: none
+  bool unsafe = false;                 // allows what breaks promises
+  uint64_t verify_one_in = 64;         // writes checked for changes in flight: one in N; 0: none
+  uint64_t injected_error_one_in = 0;  // so many large writes fail at the device; 0: none
+  uint64_t injected_delay_ns = 0;      // longest delay before the device sees a write; 0: none
   FileSystemOptions filesystem;
   std::string text = "rw";  // as given, for people
 };

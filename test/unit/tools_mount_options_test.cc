@@ -73,6 +73,7 @@ TEST_CASE("pages hold still unless two words say otherwise") {
   CHECK(one_in("verify_dma=1/1") == 1);
   CHECK(one_in("verify_dma=1/1000") == 1000);
   CHECK(one_in("verify_dma=0") == 0);
+  CHECK(parse_mount_options("inject_write_errors=7").value().injected_error_one_in == 7);
   CHECK(parse_mount_options("inject_write_delay=5").value().injected_delay_ns == 5 * kNsPerMs);
   for (const char* words : {"stable=", "stable=maybe", "guard=maybe", "verify_dma=",
                             "verify_dma=1/", "verify_dma=2/3", "inject_write_delay=x"}) {

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Direct writes from buffers that are mappings, of the same file or of others, overlapping or not,
-# partly cached, or invalid half-way; and at the end of the file beside others that change the size.
+# partly cached, or invalid half-way; on a device that fails parts of them; and at the end of the
+# file beside others that change the size.
 # direct_scenarios.py DIRECTORY SCENARIO ROUNDS SEED: each round has 30 seconds.
 import ctypes
 import errno
@@ -134,6 +135,57 @@ def invalid_half_way(directory, rng):
 
 
 # What was sampled before a write beyond the end must not become the size afterwards.
+# Less than that never fails on a mount with inject_write_errors.
+SAFE = 32 << 10
+
+
+def write_safely(descriptor, data):
+    for at in range(0, len(data), SAFE):
+        os.pwrite(descriptor, data[at:at + SAFE], at)
+
+
+# Free space in pieces of three times SAFE.
+def fragment(directory):
+    pieces = [os.open(os.path.join(directory, name), os.O_RDWR | os.O_CREAT | os.O_DIRECT)
+              for name in ('goes', 'stays')]
+    page = mmap.mmap(-1, SAFE)
+    try:
+        at = 0
+        while True:
+            os.pwrite(pieces[at // SAFE % 4 == 3], page, at)
+            at += SAFE
+    except OSError as error:
+        check(error.errno == errno.ENOSPC, error)
+    for piece in pieces:
+        os.close(piece)
+    os.unlink(os.path.join(directory, 'goes'))
+
+
+def parts_that_fail(directory, rng):
+    path = os.path.join(directory, 'parts')
+    if not os.path.exists(path):
+        fragment(directory)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT)
+        write_safely(descriptor, mmap.mmap(-1, SIZE))
+        os.close(descriptor)
+    expected = bytearray(content_of(path))
+    descriptor = os.open(path, os.O_RDWR | os.O_DIRECT)
+    for _ in range(4):
+        offset = rng.randrange(0, SIZE, 512)
+        length = rng.randrange(512, SIZE - offset + 1, 512)
+        buffer = mmap.mmap(-1, length)
+        buffer[:] = rng.randbytes(length)
+        try:
+            written = os.pwrite(descriptor, buffer, offset)
+        except OSError as error:
+            check(error.errno == errno.EIO, error)
+            written = 0
+        expected[offset:offset + written] = buffer[:written]
+        found = content_of(path)
+        check(found == expected, 'offset %d, length %d: said %d' % (offset, length, written))
+    os.close(descriptor)
+
+
 def beside_size_changers(directory, rng):
     path = os.path.join(directory, 'growing')
     make(path, b'')
@@ -177,6 +229,7 @@ SCENARIOS = {
     'a': onto_itself_truncated,
     'b': to_another,
     'c': into_itself,
+    'd': parts_that_fail,
     'e': invalid_half_way,
     'f': beside_size_changers,
 }
