@@ -28,7 +28,7 @@ namespace stablefs {
 namespace {
 
 constexpr uint32_t kInitWaitMs = 10'000;
-constexpr uint64_t kLargeWriteBlocks = 16;  // metadata is written in smaller pieces
+constexpr uint64_t kLargeWriteBlocks = 16;  // metadata is seldom written in such pieces
 
 // Blocked in every thread, so that only the main thread's descriptor gets them.
 int open_signals() {

@@ -135,39 +135,24 @@ def invalid_half_way(directory, rng):
 
 
 # What was sampled before a write beyond the end must not become the size afterwards.
-# Less than that never fails on a mount with inject_write_errors.
-SAFE = 32 << 10
-
-
-def write_safely(descriptor, data):
-    for at in range(0, len(data), SAFE):
-        os.pwrite(descriptor, data[at:at + SAFE], at)
-
-
-# Free space in pieces of three times SAFE.
-def fragment(directory):
+# Leaves free space in pieces of 96 KiB, and a file in some of them.
+def fragment(directory, _):
     pieces = [os.open(os.path.join(directory, name), os.O_RDWR | os.O_CREAT | os.O_DIRECT)
               for name in ('goes', 'stays')]
-    page = mmap.mmap(-1, SAFE)
+    page = mmap.mmap(-1, 32 << 10)
     try:
-        at = 0
-        while True:
-            os.pwrite(pieces[at // SAFE % 4 == 3], page, at)
-            at += SAFE
+        for number in range(1 << 20):
+            os.pwrite(pieces[number % 4 == 3], page, number * len(page))
     except OSError as error:
         check(error.errno == errno.ENOSPC, error)
     for piece in pieces:
         os.close(piece)
     os.unlink(os.path.join(directory, 'goes'))
+    make(os.path.join(directory, 'parts'), bytes(SIZE))
 
 
 def parts_that_fail(directory, rng):
     path = os.path.join(directory, 'parts')
-    if not os.path.exists(path):
-        fragment(directory)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT)
-        write_safely(descriptor, mmap.mmap(-1, SIZE))
-        os.close(descriptor)
     expected = bytearray(content_of(path))
     descriptor = os.open(path, os.O_RDWR | os.O_DIRECT)
     for _ in range(4):
@@ -180,6 +165,8 @@ def parts_that_fail(directory, rng):
         except OSError as error:
             check(error.errno == errno.EIO, error)
             written = 0
+        # So that the journal is written in small pieces, which do not fail.
+        os.fsync(descriptor)
         expected[offset:offset + written] = buffer[:written]
         found = content_of(path)
         check(found == expected, 'offset %d, length %d: said %d' % (offset, length, written))
@@ -229,6 +216,7 @@ SCENARIOS = {
     'a': onto_itself_truncated,
     'b': to_another,
     'c': into_itself,
+    'fragment': fragment,
     'd': parts_that_fail,
     'e': invalid_half_way,
     'f': beside_size_changers,
