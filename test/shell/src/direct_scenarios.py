@@ -135,7 +135,6 @@ def invalid_half_way(directory, rng):
     check(now == fresh[:written] + content[written:], 'count %d of %d' % (written, good))
 
 
-# What was sampled before a write beyond the end must not become the size afterwards.
 # Leaves free space in pieces of 96 KiB, and a file in some of them.
 def fragment(directory, _):
     pieces = [os.open(os.path.join(directory, name), os.O_RDWR | os.O_CREAT | os.O_DIRECT)
@@ -178,6 +177,7 @@ def parts_that_fail(directory, rng):
     os.close(descriptor)
 
 
+# What was sampled before a write beyond the end must not become the size afterwards.
 def beside_size_changers(directory, rng):
     path = os.path.join(directory, 'growing')
     make(path, b'')
