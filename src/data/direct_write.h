@@ -64,6 +64,12 @@ class DirectAnswer {
   std::optional<Result<uint64_t>> result_ FS_GUARDED_BY(mutex_);
 };
 
+// Of a direct write there was no space for all of.
+struct DirectStart {
+  uint64_t bytes = 0;
+  DirectAnswer mapped;
+};
+
 struct DirectWrite {
   DirectWrite(RangeLock& ranges, uint64_t offset_bytes, uint64_t end_bytes, Timestamp at)
       : ticket(ranges), offset(offset_bytes), end(end_bytes), now(at), mapped_end(offset_bytes) {}

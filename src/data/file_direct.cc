@@ -24,26 +24,25 @@ Status FileImpl::write_direct(uint64_t offset, const BufferSlice& payload, Times
   uint64_t written = 0;
   while (true) {
     const BufferSlice rest = payload.slice(written, payload.size() - written);
-    auto answer = std::make_shared<DirectAnswer>();
-    auto begun = begin_direct(offset + written, rest, now, answer, done, written);
-    if (!begun.ok() && written == 0) return begun.error();
-    if (begun.ok() && *begun == rest.size()) return {};
-    // Space is short: what this start replaces may be what the rest needs.
-    const Result<uint64_t> start = begun.ok() ? answer->wait() : Result<uint64_t>(0);
-    if (!start.ok() && written == 0) return start.error();
-    if (start.ok()) written += *start;
-    if (!begun.ok() || !start.ok() || *start < *begun) {
+    const auto begun = begin_direct(offset + written, rest, now, written, done);
+    if (begun.ok() && !*begun) return {};
+    // What this start replaces may be what the rest needs.
+    const Result<uint64_t> mapped = begun.ok() ? (*begun)->mapped.wait() : begun.error();
+    if (!mapped.ok() && written == 0) return mapped.error();
+    if (mapped.ok()) written += *mapped;
+    if (!mapped.ok() || *mapped < (*begun)->bytes) {
       done(written);
       return {};
     }
   }
 }
 
-// Returns how much of it there is space for. When that is all, `done` is called with all that was
-// written, else `answer` gets what this much comes to.
-Result<uint64_t> FileImpl::begin_direct(uint64_t offset, const BufferSlice& payload, Timestamp now,
-                                        const std::shared_ptr<DirectAnswer>& answer,
-                                        const DirectDone& done, uint64_t written_before) {
+// Nothing: all of it is under way, and `done`, which is moved from, is called with that and
+// `written_before`. Else there is space for a start only, which is under way.
+Result<std::shared_ptr<DirectStart>> FileImpl::begin_direct(uint64_t offset,
+                                                            const BufferSlice& payload,
+                                                            Timestamp now, uint64_t written_before,
+                                                            DirectDone& done) {
   const uint64_t end = offset + payload.size();
   const auto direct = std::make_shared<DirectWrite>(ranges_, offset, end, now);
   const OwnedBlocks owned = acquire_range(direct->ticket, RangeClass::direct, offset, end, true);
@@ -55,18 +54,20 @@ Result<uint64_t> FileImpl::begin_direct(uint64_t offset, const BufferSlice& payl
     release(direct->ticket);
     return parts.error();
   }
-  const uint64_t begun = direct->end - offset;
+  std::shared_ptr<DirectStart> part;
   if (direct->end != end) {
-    direct->done = [answer](Result<uint64_t> mapped) { answer->set(std::move(mapped)); };
+    part = std::make_shared<DirectStart>();
+    part->bytes = direct->end - offset;
+    direct->done = [part](Result<uint64_t> mapped) { part->mapped.set(std::move(mapped)); };
   } else if (written_before == 0) {
-    direct->done = done;
+    direct->done = std::move(done);
   } else {
-    direct->done = [done, written_before](const Result<uint64_t>& mapped) {
+    direct->done = [done = std::move(done), written_before](const Result<uint64_t>& mapped) {
       done(written_before + (mapped.ok() ? *mapped : 0));
     };
   }
   for (OrderedIo* io : *parts) start(io);
-  return begun;
+  return part;
 }
 
 Result<std::vector<OrderedIo*>> FileImpl::make_parts(const std::shared_ptr<DirectWrite>& direct,

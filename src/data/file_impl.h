@@ -165,9 +165,9 @@ class FileImpl final : public FileData {
   OrderedIo* flight_of(uint64_t block) FS_REQUIRES(mutex_);
 
   // --- past the cache (file_direct.cc)
-  Result<uint64_t> begin_direct(uint64_t offset, const BufferSlice& payload, Timestamp now,
-                                const std::shared_ptr<DirectAnswer>& answer, const DirectDone& done,
-                                uint64_t written_before);
+  Result<std::shared_ptr<DirectStart>> begin_direct(uint64_t offset, const BufferSlice& payload,
+                                                    Timestamp now, uint64_t written_before,
+                                                    DirectDone& done);
   Result<std::vector<OrderedIo*>> make_parts(const std::shared_ptr<DirectWrite>& direct,
                                              const BufferSlice& payload, const OwnedBlocks& owned);
   Result<Promise> promise_direct(const DirectWrite& direct, const OwnedBlocks& owned);
