@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <optional>
 
@@ -116,49 +117,47 @@ void ReferenceEditor::cut_at(uint64_t lba) {
   at->second.end = lba;
 }
 
-Result<std::vector<ReferenceEditor::Piece>> ReferenceEditor::share(BlockRange range) {
+Status ReferenceEditor::itemise(BlockRange range) {
   FS_TRY(load(range));
   const uint64_t end = range.end().value;
   cut_at(range.start.value);
   cut_at(end);
-  std::vector<Piece> pieces;
   for (uint64_t at = range.start.value; at < end;) {
     auto next = shared_.lower_bound(at);
-    if (next != shared_.end() && next->first == at) {
-      if (next->second.count == std::numeric_limits<uint32_t>::max()) {
-        return Error(ErrorCode::extent_invalid, fmt::format("block {} has too many owners", at));
-      }
-      ++next->second.count;
-    } else {
+    if (next == shared_.end() || next->first != at) {
       const uint64_t to = next == shared_.end() ? end : std::min(end, next->first);
-      next = shared_.emplace(at, Shared{to, 2}).first;
+      next = shared_.emplace(at, Shared{to, 1}).first;
     }
-    pieces.push_back({{Lba(at), next->second.end - at}, next->second.count});
     at = next->second.end;
+  }
+  return {};
+}
+
+Result<std::vector<ReferenceEditor::Piece>> ReferenceEditor::change_owners(BlockRange range,
+                                                                           int difference) {
+  FS_TRY(itemise(range));
+  std::vector<Piece> pieces;
+  for (auto at = shared_.find(range.start.value);
+       at != shared_.end() && at->first < range.end().value;) {
+    const auto [end, count] = at->second;
+    const int64_t owners = int64_t{count} + difference;
+    if (owners > std::numeric_limits<uint32_t>::max()) {
+      return Error(ErrorCode::extent_invalid,
+                   fmt::format("block {} has too many owners", at->first));
+    }
+    at->second.count = static_cast<uint32_t>(owners);
+    pieces.push_back({{Lba(at->first), end - at->first}, at->second.count});
+    at = owners > 1 ? std::next(at) : shared_.erase(at);
   }
   return pieces;
 }
 
+Result<std::vector<ReferenceEditor::Piece>> ReferenceEditor::share(BlockRange range) {
+  return change_owners(range, 1);
+}
+
 Result<std::vector<ReferenceEditor::Piece>> ReferenceEditor::release(BlockRange range) {
-  FS_TRY(load(range));
-  const uint64_t end = range.end().value;
-  cut_at(range.start.value);
-  cut_at(end);
-  std::vector<Piece> pieces;
-  for (uint64_t at = range.start.value; at < end;) {
-    const auto next = shared_.lower_bound(at);
-    if (next == shared_.end() || next->first != at) {
-      const uint64_t to = next == shared_.end() ? end : std::min(end, next->first);
-      pieces.push_back({{Lba(at), to - at}, 0});
-      at = to;
-      continue;
-    }
-    const uint64_t to = next->second.end;
-    pieces.push_back({{Lba(at), to - at}, --next->second.count});
-    if (next->second.count == 1) shared_.erase(next);
-    at = to;
-  }
-  return pieces;
+  return change_owners(range, -1);
 }
 
 void ReferenceEditor::emit(Transaction& transaction) const {

@@ -52,6 +52,10 @@ class ReferenceEditor {
   };
   Status load(BlockRange range);
   void cut_at(uint64_t lba);
+  // Gives every block of `range` an item of its own range, those with one owner too.
+  Status itemise(BlockRange range);
+  // After an error nothing may be emitted.
+  Result<std::vector<Piece>> change_owners(BlockRange range, int difference);
 
   Store& store_;
   IntervalSet loaded_;
