@@ -27,22 +27,18 @@ Status check_change(const AttributeChange& change) {
 bool changes_item(const AttributeChange& change) {
   return change.mode || change.uid || change.gid || change.access_time || change.modify_time ||
          change.change_time || change.access_time_now || change.modify_time_now ||
-         change.clear_suid_sgid;
+         change.set_ids != SetIds::keep;
 }
 
-// The set-group-ID bit without group execution is no privilege (it once meant mandatory locking):
-// who may set it keeps it.
-uint32_t without_suid_sgid(uint32_t mode, bool any_sgid = false) {
-  uint32_t cleared = S_ISUID;
-  if (any_sgid || (mode & S_IXGRP) != 0) cleared |= S_ISGID;
-  return mode & ~cleared;
+// Of directories the bit says what is inherited.
+uint32_t after(SetIds set_ids, uint32_t mode) {
+  if (set_ids == SetIds::keep || (mode & S_IFMT) == S_IFDIR) return mode;
+  const bool group_too = set_ids == SetIds::clear_all || (mode & S_IXGRP) != 0;
+  return mode & ~(S_ISUID | (group_too ? S_ISGID : 0u));
 }
 
 void apply(const AttributeChange& change, Timestamp now, InodeAttributes& attributes) {
-  const bool is_directory = (attributes.mode & S_IFMT) == S_IFDIR;
-  if (change.clear_suid_sgid && !is_directory) {
-    attributes.mode = without_suid_sgid(attributes.mode, change.clear_any_sgid);
-  }
+  attributes.mode = after(change.set_ids, attributes.mode);
   if (change.mode) {
     attributes.mode = (attributes.mode & S_IFMT) | (*change.mode & kPermissionBits);
   }
@@ -65,7 +61,7 @@ bool a_day_passed(Timestamp past, Timestamp now) {
 bool is_times_of_writeback(const AttributeChange& change) {
   const bool times_only = !change.mode && !change.uid && !change.gid && !change.size_bytes &&
                           !change.access_time && !change.access_time_now &&
-                          !change.modify_time_now && !change.clear_suid_sgid;
+                          !change.modify_time_now && change.set_ids == SetIds::keep;
   return times_only && change.modify_time && change.change_time;
 }
 
@@ -161,9 +157,10 @@ Status FileSystemImpl::change_attributes(Inode& inode, const AttributeChange& ch
   return {};
 }
 
-Status FileSystemImpl::clear_suid_sgid(Inode& inode) {
+Status FileSystemImpl::apply_set_ids(Inode& inode, SetIds set_ids) {
+  if (set_ids == SetIds::keep) return {};
   ItemUpdate update(*store_, {&inode});
-  const uint32_t mode = without_suid_sgid(update.get(inode).mode);
+  const uint32_t mode = after(set_ids, update.get(inode).mode);
   if (mode == update.get(inode).mode) return {};
   InodeAttributes& attributes = update.edit(inode);
   attributes.mode = mode;

@@ -9,7 +9,7 @@
 namespace stablefs {
 
 void FileSystemImpl::write_direct(Ino ino, HandleId handle, uint64_t offset_bytes,
-                                  const BufferSlice& payload, const DirectWriteOptions& options,
+                                  const BufferSlice& payload, const WriteOptions& options,
                                   DirectDone done) {
   const Result<uint64_t> early = [&]() -> Result<uint64_t> {
     FS_TRY(check_changeable());
@@ -18,7 +18,7 @@ void FileSystemImpl::write_direct(Ino ino, HandleId handle, uint64_t offset_byte
     if (payload.size() == 0) return uint64_t{0};
     if (offset_bytes >= kMaxFileBytes) return ErrorCode::file_too_large;
     FS_TRY(check_may_write(file, offset_bytes));
-    if (options.kill_suid_sgid) FS_TRY(clear_suid_sgid(inode));
+    FS_TRY(apply_set_ids(inode, options.set_ids));
     FS_TRY(drop_capability(inode));
     const BufferSlice used =
         payload.slice(0, std::min<uint64_t>(payload.size(), kMaxFileBytes - offset_bytes));

@@ -80,14 +80,22 @@ struct NewFile {
   uint32_t umask = 0;  // for a directory without default access control list
 };
 
+// What a change costs the set-ID bits of a file, which the kernel leaves to the filesystem
+// (FUSE_HANDLE_KILLPRIV_V2). The set-group-ID bit without group execution is no privilege (it once
+// meant mandatory locking): only who may not set it loses it.
+enum class SetIds : uint8_t {
+  keep,
+  clear,      // set-user-ID, and set-group-ID with group execution
+  clear_all,  // set-group-ID without group execution, too
+};
+
 struct AttributeChange {
   std::optional<uint32_t> mode;  // permission bits only
   std::optional<uint32_t> uid, gid;
   std::optional<uint64_t> size_bytes;
   std::optional<Timestamp> access_time, modify_time, change_time;
   bool access_time_now = false, modify_time_now = false;
-  bool clear_suid_sgid = false;  // FUSE_HANDLE_KILLPRIV_V2
-  bool clear_any_sgid = false;   // with it: set-group-ID without group execution, too
+  SetIds set_ids = SetIds::keep;
   bool needs_writer = false;     // not_permitted when the file is not open for writing
   bool of_kernel_cache = false;  // times of writes that were let in: no flag refuses them now
 };
@@ -112,18 +120,13 @@ using HandleId = uint64_t;
 struct OpenFlags {
   bool read = false, write = false, truncate = false, direct = false, append = false;
   bool sync = false, data_sync = false;  // O_SYNC, O_DSYNC
-  bool clear_suid_sgid = false;          // FUSE_HANDLE_KILLPRIV_V2, with truncate
+  SetIds set_ids = SetIds::keep;         // with truncate
   bool keep_access_time = false;         // O_NOATIME
 };
 
 // What must be durable when a write is answered, besides what its open file is for (O_SYNC,
 // O_DSYNC): RWF_DSYNC and RWF_SYNC are about one write.
 enum class WriteSync : uint8_t { none, data, all };
-
-struct DirectWriteOptions {
-  bool kill_suid_sgid = false;
-  WriteSync sync = WriteSync::none;
-};
 
 // One end of a copy between files.
 struct CopyPlace {
@@ -138,6 +141,12 @@ enum class RenameMode : uint8_t { replace, no_replace, exchange };
 // no flag of the inode. In CacheMode::kernel the kernel owns mtime and ctime and sends them itself,
 // perhaps before the write.
 enum class WriteOrigin : uint8_t { caller, mapping, kernel_cache };
+
+struct WriteOptions {
+  SetIds set_ids = SetIds::keep;
+  WriteOrigin origin = WriteOrigin::caller;  // direct writes know no other
+  WriteSync sync = WriteSync::none;
+};
 
 enum class XattrMode : uint8_t { create_or_replace, create, replace };
 struct XattrChange {
@@ -224,15 +233,13 @@ class FileSystem {
   // Data in `payload` (a sealed or private buffer): whole pages of a page-aligned payload of
   // 128 KiB and more are adopted without a copy, so the caller must not touch the buffer again.
   virtual Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
-                                 const BufferSlice& payload, bool kill_suid_sgid,
-                                 WriteOrigin origin = WriteOrigin::caller,
-                                 WriteSync sync = WriteSync::none) = 0;
+                                 const BufferSlice& payload, const WriteOptions& options = {}) = 0;
   // O_DIRECT: from the payload to the device, past the cache. `done` is called exactly once, from
   // any thread and perhaps before this returns, when it is mapped (or durable, see WriteSync): with
   // the bytes that are, of which there may be fewer, or the error. The open file stays open until
   // then.
   virtual void write_direct(Ino ino, HandleId handle, uint64_t offset_bytes,
-                            const BufferSlice& payload, const DirectWriteOptions& options,
+                            const BufferSlice& payload, const WriteOptions& options,
                             DirectDone done) = 0;
   // Whether the kernel may take a write(2) through this open file into its cache: not when the file
   // has become immutable since.

@@ -82,11 +82,9 @@ class FileSystemImpl final : public FileSystem {
   Result<uint64_t> read(Ino ino, HandleId handle, uint64_t offset_bytes,
                         std::span<std::byte> out) override;
   Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
-                         const BufferSlice& payload, bool kill_suid_sgid,
-                         WriteOrigin origin = WriteOrigin::caller,
-                         WriteSync sync = WriteSync::none) override;
+                         const BufferSlice& payload, const WriteOptions& options = {}) override;
   void write_direct(Ino ino, HandleId handle, uint64_t offset_bytes, const BufferSlice& payload,
-                    const DirectWriteOptions& options, DirectDone done) override;
+                    const WriteOptions& options, DirectDone done) override;
   Status may_cache_write(Ino ino, HandleId handle) override;
   Status punch(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes) override;
   Status zero(Ino ino, HandleId handle, uint64_t offset_bytes, uint64_t length_bytes,
@@ -206,7 +204,7 @@ class FileSystemImpl final : public FileSystem {
   Status check_attributes_changeable(Inode& inode, const AttributeChange& change);
   Status change_attributes(Inode& inode, const AttributeChange& change);
   Status truncate(Inode& inode, uint64_t size_bytes);
-  Status clear_suid_sgid(Inode& inode);
+  Status apply_set_ids(Inode& inode, SetIds set_ids);
   bool note_access(Inode& inode);  // true: the access time has moved
   Status check_may_write(const FileUse& file, uint64_t offset_bytes);
   Result<uint64_t> write_data(Inode& inode, uint64_t offset_bytes, const BufferSlice& payload,

@@ -36,7 +36,7 @@ Result<HandleId> FileSystemImpl::open_file(Ino ino, const OpenFlags& flags) {
   if (use->is_directory()) return ErrorCode::is_a_directory;
   if (!use->is_regular()) return ErrorCode::not_supported;
   FS_TRY(check_may_open(*use, flags));
-  if (flags.clear_suid_sgid) FS_TRY(clear_suid_sgid(*use));
+  FS_TRY(apply_set_ids(*use, flags.set_ids));
   if (flags.truncate) FS_TRY(truncate(*use, 0));
   return handles_.add(std::make_shared<OpenFile>(std::move(use), flags, *health_));
 }
@@ -67,27 +67,27 @@ Result<uint64_t> FileSystemImpl::read(Ino ino, HandleId handle, uint64_t offset_
 }
 
 Result<uint64_t> FileSystemImpl::write(Ino ino, HandleId handle, uint64_t offset_bytes,
-                                       const BufferSlice& payload, bool kill_suid_sgid,
-                                       WriteOrigin origin, WriteSync sync) {
+                                       const BufferSlice& payload, const WriteOptions& options) {
   FS_TRY(check_changeable());
   const FileUse file = FS_TRY(use_regular_file(ino, handle));
   Inode& inode = file.inode();
   if (payload.size() == 0) return 0;
   if (offset_bytes >= kMaxFileBytes) return ErrorCode::file_too_large;
-  if (origin == WriteOrigin::caller) FS_TRY(check_may_write(file, offset_bytes));
-  if (kill_suid_sgid) FS_TRY(clear_suid_sgid(inode));
+  if (options.origin == WriteOrigin::caller) FS_TRY(check_may_write(file, offset_bytes));
+  FS_TRY(apply_set_ids(inode, options.set_ids));
   FS_TRY(drop_capability(inode));
   const uint64_t room_bytes = kMaxFileBytes - offset_bytes;
-  const auto time = origin == WriteOrigin::kernel_cache ? std::nullopt : std::optional(now());
+  const auto time =
+      options.origin == WriteOrigin::kernel_cache ? std::nullopt : std::optional(now());
   const uint64_t done_bytes =
       payload.size() <= room_bytes
           ? FS_TRY(write_data(inode, offset_bytes, payload, time))
           : FS_TRY(write_data(inode, offset_bytes, payload.slice(0, room_bytes), time));
   // For what goes through its cache the kernel sends an fsync of its own.
-  const bool past_the_kernel_cache = origin == WriteOrigin::caller;
-  const bool all = sync == WriteSync::all || (file.open && file.open->flags.sync);
+  const bool past_the_kernel_cache = options.origin == WriteOrigin::caller;
+  const bool all = options.sync == WriteSync::all || (file.open && file.open->flags.sync);
   const bool synchronous =
-      all || sync == WriteSync::data || (file.open && file.open->flags.data_sync);
+      all || options.sync == WriteSync::data || (file.open && file.open->flags.data_sync);
   if (past_the_kernel_cache && synchronous) {
     FS_TRY(sync_written(file, all ? WriteSync::all : WriteSync::data));
   }

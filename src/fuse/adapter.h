@@ -7,7 +7,6 @@
 #pragma once
 
 #include <fuse_lowlevel.h>
-#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -17,6 +16,7 @@
 
 #include "base/log.h"
 #include "fs/file_system.h"
+#include "fuse/caller.h"
 #include "fuse/full_files.h"
 #include "fuse/io_modes.h"
 #include "fuse/protocol.h"
@@ -29,6 +29,7 @@ struct AdapterOptions {
   CacheMode cache = CacheMode::kernel;
   // JSON for the control attribute "info".
   std::function<std::string()> info;
+  std::string label;
   // The control attribute "mark": a note for the recording. Nothing: there is none.
   std::function<void(std::string_view)> mark;
   // Figures of what lies around the filesystem, for "stats".
@@ -52,9 +53,8 @@ class Adapter {
   // Requests libfuse does not know.
   Status sync_all() { return fs_.sync_all(); }
   Result<StatxOut> statx(Ino ino);
-  // For the caller with that user id.
   Result<uint64_t> copy_file_range(const CopyPlace& source, const CopyPlace& target,
-                                   uint64_t length_bytes, uint64_t flags, uint32_t uid);
+                                   uint64_t length_bytes, uint64_t flags, const Caller& caller);
   void destroy();
 
   void count(uint32_t opcode);
@@ -116,10 +116,9 @@ inline void reply_status(fuse_req_t req, const Status& status) {
   fuse_reply_err(req, status.ok() ? 0 : status.error().errno_value());
 }
 
-// Root, and whoever runs the daemon.
-inline bool is_manager(fuse_req_t req) {
-  const uid_t caller = fuse_req_ctx(req)->uid;
-  return caller == 0 || caller == ::geteuid();
+// Who sent the request that this thread serves.
+inline Caller current_caller() {
+  return Caller(*current_request()->header);
 }
 
 // What a thing made in `parent` by the request's caller gets: in a setgid directory the group is
@@ -130,7 +129,7 @@ Result<NewFile> new_file(fuse_req_t req, Ino parent, mode_t mode);
 Status check_name_length(std::string_view name);
 
 // After a change of contents of which the kernel says nothing about the caller's capabilities.
-Status drop_suid_sgid(Adapter& adapter, Ino ino, uint32_t uid);
+Status clear_set_ids(Adapter& adapter, Ino ino, const Caller& caller);
 
 OpenFlags open_flags(const Adapter& adapter, int flags);
 // What the reply to OPEN and CREATE says about caching. Until it is taken back, or until RELEASE,

@@ -53,11 +53,12 @@ bool costs_set_ids(const fuse_setattr_in& in) {
 
 // Taking the bits away is for the owner, and for who has the file open for writing and changes it.
 Status clear_set_ids(FileSystem& fs, Ino ino, const fuse_setattr_in& in, AttributeChange& change) {
-  change.clear_suid_sgid = true;
+  change.set_ids = SetIds::clear;
   const Attributes now = FS_TRY(fs.get_attributes(ino));
-  if (!has_suid_or_sgid(now)) return {};
-  const Caller caller(*current_request()->header);
-  change.clear_any_sgid = loses_any_sgid(caller, now);
+  const Caller caller = current_caller();
+  const SetIds cost = cost_of_change(caller, now);
+  if (cost == SetIds::keep) return {};
+  change.set_ids = cost;
   change.needs_writer = says_nothing(in) && !caller.may_act_for(now.uid);
   const bool surely_chown = (in.valid & FATTR_CTIME) != 0;
   return change.needs_writer && surely_chown ? ErrorCode::not_permitted : Status();

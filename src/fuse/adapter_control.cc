@@ -2,7 +2,6 @@
 // Extended attributes: stored ones, those of virtual_attributes.h, and the control attributes of
 // the root directory, by which one talks to the running daemon (see stablefs/control.h).
 #include <sys/xattr.h>
-#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -80,7 +79,7 @@ int set_mark(const AdapterOptions& options, std::string_view text) {
 }
 
 int abort_filesystem(fuse_req_t req) {
-  if (!is_manager(req)) return EPERM;
+  if (!current_caller().may_manage()) return EPERM;
   Adapter::of(req).fs().abort();
   return 0;
 }
@@ -97,7 +96,7 @@ int tune_atime(Adapter& adapter, std::string_view value) {
 }
 
 int tune(fuse_req_t req, std::string_view setting) {
-  if (!is_manager(req)) return EPERM;
+  if (!current_caller().may_manage()) return EPERM;
   constexpr std::string_view kAtime = "atime=";
   if (setting.starts_with(kAtime)) {
     return tune_atime(Adapter::of(req), setting.substr(kAtime.size()));
@@ -115,9 +114,9 @@ int tune(fuse_req_t req, std::string_view setting) {
 // The kernel keeps everybody else from reading trusted attributes, but not from seeing their names.
 Result<std::string> list_attributes(fuse_req_t req, Ino ino) {
   std::string all = FS_TRY(list_virtual_attributes(req, ino));
-  const bool sees_trusted = fuse_req_ctx(req)->uid == 0;
   for (const std::string& name : FS_TRY(Adapter::of(req).fs().list_xattrs(ino))) {
-    if (!sees_trusted && namespace_of_xattr(name) == XattrNamespace::trusted) continue;
+    const bool trusted = namespace_of_xattr(name) == XattrNamespace::trusted;
+    if (trusted && !current_caller().may_manage()) continue;
     all += name;
     all += '\0';
   }

@@ -18,33 +18,30 @@ void let_kernel_ask_again(Adapter& adapter, Ino ino) {
   adapter.invalidate_attributes(ino);
 }
 
-// For a caller who changes contents; true when there were bits to clear. The kernel does not know:
-// the mode changes without a SETATTR.
-Result<bool> clear_suid_sgid(FileSystem& fs, Ino ino) {
+// What the request costs the file's set-ID bits, when the kernel asked for it.
+Result<SetIds> set_ids_cost(FileSystem& fs, Ino ino, bool asked) {
+  if (!asked) return SetIds::keep;
   const Attributes now = FS_TRY(fs.get_attributes(ino));
-  if (!has_suid_or_sgid(now)) return false;
-  AttributeChange change;
-  change.clear_suid_sgid = true;
-  change.clear_any_sgid = loses_any_sgid(Caller(*current_request()->header), now);
-  FS_TRY(fs.set_attributes(ino, change));
-  return true;
+  return cost_of_change(current_caller(), now);
+}
+
+// The mode changed without a SETATTR, so the kernel would go on showing the old one; also when the
+// request failed since.
+void show_set_ids(Adapter& adapter, Ino ino, SetIds set_ids) {
+  if (set_ids != SetIds::keep) let_kernel_ask_again(adapter, ino);
 }
 
 void op_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
   Adapter& adapter = Adapter::of(req);
-  const Result<HandleId> handle =
-      adapter.fs().open_file(Ino(ino), open_flags(adapter, file->flags));
-  if (!handle.ok()) return reply_error(req, handle.error());
   const auto* in = current_request()->arguments_as<fuse_open_in>();
   const bool kill = in != nullptr && (in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
-  if (kill) {
-    const Result<bool> cleared = clear_suid_sgid(adapter.fs(), Ino(ino));
-    if (!cleared.ok()) {
-      adapter.fs().release(*handle);
-      return reply_error(req, cleared.error());
-    }
-    if (*cleared) let_kernel_ask_again(adapter, Ino(ino));
-  }
+  const Result<SetIds> set_ids = set_ids_cost(adapter.fs(), Ino(ino), kill);
+  if (!set_ids.ok()) return reply_error(req, set_ids.error());
+  OpenFlags flags = open_flags(adapter, file->flags);
+  flags.set_ids = *set_ids;
+  const Result<HandleId> handle = adapter.fs().open_file(Ino(ino), flags);
+  if (!handle.ok()) return reply_error(req, handle.error());
+  show_set_ids(adapter, Ino(ino), *set_ids);
   file->fh = *handle;
   set_open_reply(adapter, Ino(ino), *file);
   // The caller was interrupted: there will be no RELEASE.
@@ -131,11 +128,11 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_fil
 // Writes until all is done or an error tells why not. For pages from the kernel's cache: it looks
 // at the error of such a reply only, never at a short count, so one would lose the rest unseen.
 Result<uint64_t> write_all(FileSystem& fs, Ino ino, HandleId handle, uint64_t offset,
-                           const BufferSlice& payload, bool kill, WriteOrigin origin) {
+                           const BufferSlice& payload, const WriteOptions& options) {
   uint64_t done = 0;
   while (done < payload.size()) {
-    done += FS_TRY(fs.write(ino, handle, offset + done, payload.slice(done, payload.size() - done),
-                            kill, origin));
+    done += FS_TRY(
+        fs.write(ino, handle, offset + done, payload.slice(done, payload.size() - done), options));
   }
   return done;
 }
@@ -148,13 +145,13 @@ WriteSync sync_of(uint32_t flags) {
 
 // Answered by whoever finishes it; no thread of ours waits.
 void write_direct(fuse_req_t req, Ino ino, HandleId handle, uint64_t offset,
-                  const BufferSlice& payload, const DirectWriteOptions& options) {
+                  const BufferSlice& payload, const WriteOptions& options) {
   Adapter& adapter = Adapter::of(req);
-  const bool kill = options.kill_suid_sgid;
+  const SetIds set_ids = options.set_ids;
   adapter.fs().write_direct(ino, handle, offset, payload, options,
-                            [req, ino, kill, &adapter](const Result<uint64_t>& written) {
+                            [req, ino, set_ids, &adapter](const Result<uint64_t>& written) {
+                              show_set_ids(adapter, ino, set_ids);
                               if (!written.ok()) return reply_error(req, written.error());
-                              if (kill) let_kernel_ask_again(adapter, ino);
                               fuse_reply_write(req, *written);
                             });
 }
@@ -168,12 +165,10 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char*, size_t size, off_t of
     fuse_reply_err(req, EIO);
     return;
   }
-  bool kill = (in->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
-  if (kill) {
-    const Result<bool> cleared = clear_suid_sgid(adapter.fs(), Ino(ino));
-    if (!cleared.ok()) return reply_error(req, cleared.error());
-    kill = *cleared;
-  }
+  const bool kill = (in->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+  const Result<SetIds> set_ids = set_ids_cost(adapter.fs(), Ino(ino), kill);
+  if (!set_ids.ok()) return reply_error(req, set_ids.error());
+  WriteOptions options{.set_ids = *set_ids, .sync = sync_of(in->flags)};
   const BufferSlice payload = request.payload.slice(0, size);
   request.payload = {};
   const bool cached = (in->write_flags & FUSE_WRITE_CACHE) != 0;
@@ -181,26 +176,26 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char*, size_t size, off_t of
     adapter.io_modes().note_written(Ino(ino));
   }
   if (!cached && (in->flags & O_DIRECT) != 0) {
-    return write_direct(req, Ino(ino), file->fh, static_cast<uint64_t>(offset), payload,
-                        {.kill_suid_sgid = kill, .sync = sync_of(in->flags)});
+    return write_direct(req, Ino(ino), file->fh, static_cast<uint64_t>(offset), payload, options);
   }
-  WriteOrigin origin = cached ? WriteOrigin::mapping : WriteOrigin::caller;
-  if (cached && adapter.options().cache == CacheMode::kernel) origin = WriteOrigin::kernel_cache;
+  if (cached) {
+    options.origin = adapter.options().cache == CacheMode::kernel ? WriteOrigin::kernel_cache
+                                                                  : WriteOrigin::mapping;
+  }
   FileSystem& fs = adapter.fs();
   const auto offset_bytes = static_cast<uint64_t>(offset);
   const Result<uint64_t> written =
-      cached
-          ? write_all(fs, Ino(ino), file->fh, offset_bytes, payload, kill, origin)
-          : fs.write(Ino(ino), file->fh, offset_bytes, payload, kill, origin, sync_of(in->flags));
+      cached ? write_all(fs, Ino(ino), file->fh, offset_bytes, payload, options)
+             : fs.write(Ino(ino), file->fh, offset_bytes, payload, options);
+  show_set_ids(adapter, Ino(ino), *set_ids);
   if (!written.ok()) {
-    if (origin == WriteOrigin::kernel_cache && written.error().code() == ErrorCode::no_space) {
+    if (options.origin == WriteOrigin::kernel_cache &&
+        written.error().code() == ErrorCode::no_space) {
       adapter.full_files().add(Ino(ino));
       let_kernel_ask_again(adapter, Ino(ino));
     }
     return reply_error(req, written.error());
   }
-  // The mode changed without a SETATTR, so the kernel would go on showing the old one.
-  if (kill) let_kernel_ask_again(adapter, Ino(ino));
   fuse_reply_write(req, *written);
 }
 
@@ -227,7 +222,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
   const Status status = allocate(adapter.fs(), Ino(ino), file->fh, mode,
                                  static_cast<uint64_t>(offset), static_cast<uint64_t>(length));
   if (!status.ok()) return reply_error(req, status.error());
-  reply_status(req, drop_suid_sgid(adapter, Ino(ino), fuse_req_ctx(req)->uid));
+  reply_status(req, clear_set_ids(adapter, Ino(ino), current_caller()));
 }
 
 // The answer has room for 32 bits.
@@ -239,7 +234,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in, fuse
   const CopyPlace target{Ino(ino_out), file_out->fh, static_cast<uint64_t>(offset_out)};
   const auto copied =
       Adapter::of(req).copy_file_range(source, target, std::min<uint64_t>(length, kLengthMax),
-                                       static_cast<uint64_t>(flags), fuse_req_ctx(req)->uid);
+                                       static_cast<uint64_t>(flags), current_caller());
   if (!copied.ok()) return reply_error(req, copied.error());
   fuse_reply_write(req, *copied);
 }
@@ -259,17 +254,23 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_fil
 
 }  // namespace
 
-Status drop_suid_sgid(Adapter& adapter, Ino ino, uint32_t uid) {
-  if (uid == 0) return {};
-  if (FS_TRY(clear_suid_sgid(adapter.fs(), ino))) let_kernel_ask_again(adapter, ino);
+Status clear_set_ids(Adapter& adapter, Ino ino, const Caller& caller) {
+  const Attributes now = FS_TRY(adapter.fs().get_attributes(ino));
+  const SetIds cost = cost_of_change(caller, now);
+  if (cost == SetIds::keep || caller.may_keep_set_ids()) return {};
+  AttributeChange change;
+  change.set_ids = cost;
+  FS_TRY(adapter.fs().set_attributes(ino, change));
+  show_set_ids(adapter, ino, cost);
   return {};
 }
 
 // The kernel does not expect that the file has got blocks by this.
 Result<uint64_t> Adapter::copy_file_range(const CopyPlace& source, const CopyPlace& target,
-                                          uint64_t length_bytes, uint64_t flags, uint32_t uid) {
+                                          uint64_t length_bytes, uint64_t flags,
+                                          const Caller& caller) {
   const uint64_t copied = FS_TRY(fs_.copy_range(source, target, length_bytes, flags));
-  FS_TRY(drop_suid_sgid(*this, target.ino, uid));
+  FS_TRY(clear_set_ids(*this, target.ino, caller));
   let_kernel_ask_again(*this, target.ino);
   return copied;
 }

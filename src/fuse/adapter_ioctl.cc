@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// ioctl: the flags of an inode in both forms, its generation, trimming, and shutdown. Who may
-// change flags, and the immutable one at all, the kernel has checked.
+// ioctl: the flags of an inode in both forms, its generation, the label, trimming, and shutdown.
+// Who may change flags, and the immutable one at all, the kernel has checked.
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
+#include <array>
 #include <cstring>
 
 #include "fuse/adapter.h"
@@ -96,10 +97,7 @@ void set_flags(fuse_req_t req, Ino ino, const Result<uint32_t>& flags) {
 }
 
 void shut_down(fuse_req_t req) {
-  if (fuse_req_ctx(req)->uid != 0) {
-    fuse_reply_err(req, EPERM);
-    return;
-  }
+  if (!current_caller().may_manage()) return reply_error(req, ErrorCode::not_permitted);
   Adapter::of(req).fs().stop();
   fuse_reply_ioctl(req, 0, nullptr, 0);
 }
@@ -107,13 +105,20 @@ void shut_down(fuse_req_t req) {
 // FITRIM, as fstrim(8) and `stablefs trim` ask for it.
 void trim(fuse_req_t req, const void* in, size_t length) {
   fstrim_range range{};
-  if (!is_manager(req)) return reply_error(req, ErrorCode::not_permitted);
+  if (!current_caller().may_manage()) return reply_error(req, ErrorCode::not_permitted);
   if (length < sizeof range) return reply_error(req, ErrorCode::invalid_argument);
   std::memcpy(&range, in, sizeof range);
   const Result<uint64_t> trimmed = Adapter::of(req).fs().trim(range.start, range.len, range.minlen);
   if (!trimmed.ok()) return reply_error(req, trimmed.error());
   range.len = *trimmed;
   reply_data(req, range);
+}
+
+void get_label(fuse_req_t req) {
+  std::array<char, FSLABEL_MAX> out{};
+  const std::string& label = Adapter::of(req).options().label;
+  label.copy(out.data(), out.size() - 1);
+  reply_data(req, out);
 }
 
 void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void*, fuse_file_info*, unsigned,
@@ -127,6 +132,8 @@ void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void*, fuse_file
     case kGetExtendedFlags:
     case kGetGeneration:
       return get_flags(req, Ino(ino), command);
+    case FS_IOC_GETFSLABEL:
+      return get_label(req);
     case kSetFlags:
     case kSetExtendedFlags:
       return set_flags(req, Ino(ino), wanted_flags(command, in, in_length));

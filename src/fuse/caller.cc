@@ -3,6 +3,7 @@
 
 #include <linux/capability.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -14,9 +15,25 @@
 namespace stablefs {
 namespace {
 
+std::string proc_path(uint32_t pid, std::string_view file) {
+  return "/proc/" + std::to_string(pid) + "/" + std::string(file);
+}
+
 std::string status_of(uint32_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/status");
+  std::ifstream file(proc_path(pid, "status"));
   return {std::istreambuf_iterator<char>(file), {}};
+}
+
+bool in_our_user_namespace(uint32_t pid) {
+  struct stat ours {
+  }, theirs{};
+  return ::stat("/proc/self/ns/user", &ours) == 0 &&
+         ::stat(proc_path(pid, "ns/user").c_str(), &theirs) == 0 && ours.st_dev == theirs.st_dev &&
+         ours.st_ino == theirs.st_ino;
+}
+
+bool has_capability(uint32_t pid, uint32_t capability) {
+  return in_our_user_namespace(pid) && status_has_capability(status_of(pid), capability);
 }
 
 // The rest of the line that begins with `name`; empty when there is none.
@@ -57,22 +74,28 @@ bool status_has_capability(std::string_view status, uint32_t capability) {
 }
 
 bool Caller::may_act_for(uid_t owner) const {
-  return uid_ == owner || status_has_capability(status_of(pid_), CAP_FOWNER);
+  return uid_ == owner || has_capability(pid_, CAP_FOWNER);
 }
 
 bool Caller::may_keep_sgid(gid_t group) const {
-  if (gid_ == group) return true;
-  const std::string status = status_of(pid_);
-  return status_has_group(status, group) || status_has_capability(status, CAP_FSETID);
+  return gid_ == group || status_has_group(status_of(pid_), group) || may_keep_set_ids();
 }
 
-bool has_suid_or_sgid(const Attributes& attributes) {
-  return (attributes.mode & (S_ISUID | S_ISGID)) != 0 && !S_ISDIR(attributes.mode);
+bool Caller::may_keep_set_ids() const {
+  return has_capability(pid_, CAP_FSETID);
 }
 
-bool loses_any_sgid(const Caller& caller, const Attributes& attributes) {
-  const bool in_question = (attributes.mode & S_ISGID) != 0 && (attributes.mode & S_IXGRP) == 0;
-  return in_question && !caller.may_keep_sgid(attributes.gid);
+bool Caller::may_manage() const {
+  const uid_t daemon = ::geteuid();
+  if (daemon != 0 && (uid_ == 0 || uid_ == daemon)) return true;
+  return has_capability(pid_, CAP_SYS_ADMIN);
+}
+
+SetIds cost_of_change(const Caller& caller, const Attributes& attributes) {
+  const uint32_t mode = attributes.mode;
+  if ((mode & (S_ISUID | S_ISGID)) == 0 || S_ISDIR(mode)) return SetIds::keep;
+  const bool in_question = (mode & S_ISGID) != 0 && (mode & S_IXGRP) == 0;
+  return in_question && !caller.may_keep_sgid(attributes.gid) ? SetIds::clear_all : SetIds::clear;
 }
 
 }  // namespace stablefs

@@ -334,7 +334,7 @@ void Session::copy_file_range(const Request& request) {
   if (in == nullptr) return reply(header.unique, EIO);
   const auto copied = adapter_.copy_file_range({Ino(header.nodeid), in->fh_in, in->off_in},
                                                {Ino(in->nodeid_out), in->fh_out, in->off_out},
-                                               in->len, in->flags, header.uid);
+                                               in->len, in->flags, Caller(header));
   if (!copied.ok()) return reply(header.unique, copied.error().errno_value());
   const CopyFileRangeOut out{*copied};
   reply(header.unique, 0, std::as_bytes(std::span(&out, 1)));

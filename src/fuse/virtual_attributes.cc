@@ -24,7 +24,7 @@ constexpr size_t kPathTextMax = 4096;
 struct Call {
   FileSystem& fs;
   Ino ino;
-  uid_t caller;
+  Caller caller;
   std::string_view argument;  // what follows the name and a dot
 };
 
@@ -38,12 +38,9 @@ struct VirtualAttribute {
   bool listed;
 };
 
-// Root, and whoever owns the file.
 Status check_owner(const Call& call) {
-  if (call.caller == 0) return {};
   const Attributes attributes = FS_TRY(call.fs.get_attributes(call.ino));
-  if (attributes.uid != call.caller) return ErrorCode::not_permitted;
-  return {};
+  return call.caller.may_act_for(attributes.uid) ? Status() : ErrorCode::not_permitted;
 }
 
 std::optional<uint64_t> number_of(std::string_view text, int base = 10) {
@@ -150,7 +147,7 @@ Result<std::string> get_damage(const Call& call) {
 }
 
 Status clear_damage(const Call& call, std::string_view value, int) {
-  FS_TRY(check_owner(call));
+  if (!call.caller.may_manage()) return ErrorCode::not_permitted;
   if (value != kDamageClear || !call.argument.empty()) return ErrorCode::invalid_argument;
   return call.fs.clear_damage();
 }
@@ -175,7 +172,7 @@ const VirtualAttribute* find(Ino ino, std::string_view name, std::string_view& a
 }
 
 Call call_of(fuse_req_t req, Ino ino) {
-  return {Adapter::of(req).fs(), ino, fuse_req_ctx(req)->uid, {}};
+  return {Adapter::of(req).fs(), ino, current_caller(), {}};
 }
 
 }  // namespace

@@ -174,6 +174,7 @@ Status MountDaemon::open_filesystem() {
   AdapterOptions adapter_options;
   adapter_options.cache = options.cache;
   adapter_options.info = [this] { return info(); };
+  adapter_options.label = label_text(fs_->store().superblock());
   adapter_options.destroy = [this] { close_filesystem(); };
   if (recording_) {
     adapter_options.mark = [this](std::string_view text) { recording_->mark(text); };

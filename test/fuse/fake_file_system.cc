@@ -210,7 +210,7 @@ Result<Attributes> FakeFileSystem::set_attributes(Ino ino, const AttributeChange
   if (change.change_time) attributes.change_time = *change.change_time;
   if (change.access_time_now) attributes.access_time = now();
   if (change.modify_time_now) attributes.modify_time = now();
-  if (change.clear_suid_sgid) {
+  if (change.set_ids != SetIds::keep) {
     attributes.mode &= ~(S_ISUID | S_ISGID);
     ++seen_.kills;
   }
@@ -296,8 +296,7 @@ Result<std::vector<std::string>> FakeFileSystem::list_xattrs(Ino ino) {
 }
 
 Result<uint64_t> FakeFileSystem::write(Ino ino, HandleId, uint64_t offset_bytes,
-                                       const BufferSlice& payload, bool kill_suid_sgid, WriteOrigin,
-                                       WriteSync) {
+                                       const BufferSlice& payload, const WriteOptions& options) {
   MutexLock lock(mutex_);
   if (stopped_) return ErrorCode::shut_down;
   Node* node = find(ino);
@@ -310,7 +309,7 @@ Result<uint64_t> FakeFileSystem::write(Ino ino, HandleId, uint64_t offset_bytes,
   std::memcpy(node->data.data() + offset_bytes, payload.bytes().data(), end - offset_bytes);
   node->attributes.size_bytes = node->data.size();
   node->attributes.block_count = blocks_for_bytes(node->data.size());
-  if (kill_suid_sgid) {
+  if (options.set_ids != SetIds::keep) {
     node->attributes.mode &= ~(S_ISUID | S_ISGID);
     ++seen_.kills;
   }

@@ -68,12 +68,10 @@ class FakeFileSystem final : public FileSystem {
   Result<uint64_t> read(Ino ino, HandleId handle, uint64_t offset_bytes,
                         std::span<std::byte> out) override;
   Result<uint64_t> write(Ino ino, HandleId handle, uint64_t offset_bytes,
-                         const BufferSlice& payload, bool kill_suid_sgid, WriteOrigin origin,
-                         WriteSync sync) override;
+                         const BufferSlice& payload, const WriteOptions& options) override;
   void write_direct(Ino ino, HandleId handle, uint64_t offset_bytes, const BufferSlice& payload,
-                    const DirectWriteOptions& options, DirectDone done) override {
-    done(write(ino, handle, offset_bytes, payload, options.kill_suid_sgid, WriteOrigin::caller,
-               options.sync));
+                    const WriteOptions& options, DirectDone done) override {
+    done(write(ino, handle, offset_bytes, payload, options));
   }
   Status may_cache_write(Ino, HandleId) override { return {}; }
   Status punch(Ino, HandleId, uint64_t, uint64_t) override { return ErrorCode::not_supported; }

@@ -34,7 +34,7 @@ void fill(FileSystem& fs, uint64_t left_blocks) {
   uint64_t offset = 0;
   while (fs.statistics().available_blocks > left_blocks + kChunkBlocks + kMeasureSlack) {
     const BufferSlice zeros(kChunkBlocks * kBlockSize);
-    FS_ASSERT(fs.write(made->ino, 0, offset, zeros, false).ok());
+    FS_ASSERT(fs.write(made->ino, 0, offset, zeros).ok());
     offset += zeros.size();
   }
   fs.forget(made->ino, 1);

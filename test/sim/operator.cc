@@ -248,7 +248,7 @@ Status Operator::write(Event& event, const OpenFile* file) {
   const HandleId handle = file != nullptr ? file->handle : 0;
   const WriteOrigin origin = event.times_follow ? WriteOrigin::kernel_cache : WriteOrigin::caller;
   const auto write_cached = [&] {
-    return fs_.write(ino, handle, event.offset, payload_of(event.bytes), false, origin);
+    return fs_.write(ino, handle, event.offset, payload_of(event.bytes), {.origin = origin});
   };
   const uint64_t done = FS_TRY(!event.copied_from.empty() ? copy(event, ino)
                                : event.direct             ? write_direct(ino, handle, event)

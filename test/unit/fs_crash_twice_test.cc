@@ -97,7 +97,7 @@ class Workload {
       change.size_bytes = prng_.below(30000);
       if (prng_.chance(4)) (void)fs_.set_attributes(found->ino, change).ok();
       const std::string text(1 + prng_.below(20000), static_cast<char>('a' + prng_.below(26)));
-      (void)fs_.write(found->ino, 0, prng_.below(20000), TestFs::payload(text), false).ok();
+      (void)fs_.write(found->ino, 0, prng_.below(20000), TestFs::payload(text)).ok();
       if (prng_.chance(3)) (void)fs_.fsync(found->ino, 0, prng_.chance(2)).ok();
     }
     fs_.forget(found->ino, 1);

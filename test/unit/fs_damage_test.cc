@@ -99,7 +99,7 @@ struct DamagedFs {
           std::span(bytes).subspan(at, std::min<uint64_t>(kStep, bytes.size() - at));
       BufferSlice payload(part.size());
       std::memcpy(payload.writable().data(), part.data(), part.size());
-      REQUIRE(name_of(fs->write(ino, 0, block * kBlockSize + at, payload, false)) == "ok");
+      REQUIRE(name_of(fs->write(ino, 0, block * kBlockSize + at, payload)) == "ok");
     }
     REQUIRE(name_of(fs->fsync(ino, 0, false)) == "ok");
   }
@@ -365,7 +365,7 @@ TEST_CASE("the damage list names the file, once, and survives remount and crash"
   f.flip(lba, 5);
   for (int i = 0; i < 3; ++i) CHECK(f.read(ino, bytes) == "guard_mismatch");
   // Nor is it built upon: a write of a part would give wrong bytes a good guard.
-  CHECK(name_of(f->write(ino, 0, 2 * kBlockSize + 10, TestFs::payload("part"), false)) ==
+  CHECK(name_of(f->write(ino, 0, 2 * kBlockSize + 10, TestFs::payload("part"))) ==
         "guard_mismatch");
   const auto expect_entry = [&](const std::string& path) {
     const auto damage = f.damage();

@@ -199,7 +199,7 @@ TEST_CASE("a full device says so, loses nothing, and can be emptied again", "[fs
         CHECK(name_of(made) == "no_space");
         break;
       }
-      auto written = t->write(made->ino, 0, 0, TestFs::payload(text), false);
+      auto written = t->write(made->ino, 0, 0, TestFs::payload(text));
       const uint64_t length = written.ok() ? *written : 0;
       if (!written.ok()) CHECK(name_of(written) == "no_space");
       full = length < text.size();

@@ -58,7 +58,7 @@ class Watched {
     return made->ino;
   }
   void write(Ino ino, const std::string& text, uint64_t offset = 0) {
-    auto written = fs->write(ino, 0, offset, TestFs::payload(text), false);
+    auto written = fs->write(ino, 0, offset, TestFs::payload(text));
     if (!written.ok()) FAIL(written.error().message());
     REQUIRE(*written == text.size());
   }
@@ -89,7 +89,7 @@ class Watched {
     const Ino filler = make("filler");
     uint64_t size = 0;
     while (true) {
-      auto written = fs->write(filler, 0, size, TestFs::payload(std::string(65536, 'f')), false);
+      auto written = fs->write(filler, 0, size, TestFs::payload(std::string(65536, 'f')));
       if (!written.ok()) break;
       size += *written;
       fsync(filler);

@@ -67,7 +67,7 @@ struct FaultyFs {
     return {made->first.ino, made->second};
   }
   std::string write(Ino ino, const std::string& text, uint64_t offset = 0) {
-    return name_of(fs->write(ino, 0, offset, TestFs::payload(text), false));
+    return name_of(fs->write(ino, 0, offset, TestFs::payload(text)));
   }
   std::string read(Ino ino) {
     std::string out(65536, '?');

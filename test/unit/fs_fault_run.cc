@@ -105,7 +105,7 @@ void FaultRun::make_directory(const std::string& path) {
 void FaultRun::write(const std::string& path, uint64_t offset, const std::string& text) {
   if (!names().contains(path)) return;
   File& file = files_[static_cast<size_t>(names()[path])];
-  auto done = fs_->write(file.ino, handles_[names()[path]], offset, payload(text), false);
+  auto done = fs_->write(file.ino, handles_[names()[path]], offset, payload(text));
   file.uncertain |= !done.ok();
   if (!succeeded(done.ok() ? Status() : done.error())) return;
   std::string content = file.now();
@@ -181,8 +181,7 @@ void FaultRun::fill_up_to(uint64_t free_blocks) {
   const std::string text = pattern(99, 16 * kBlockSize);
   const auto put = [&](size_t length) {
     File& file = files_.back();
-    auto done =
-        fs_->write(file.ino, 0, blocks * kBlockSize, payload(text.substr(0, length)), false);
+    auto done = fs_->write(file.ino, 0, blocks * kBlockSize, payload(text.substr(0, length)));
     if (done.ok()) blocks += *done / kBlockSize;
     return done.ok() && *done == length;
   };
@@ -255,7 +254,7 @@ void FaultRun::refuse_after_error() {
   for (const auto& [path, index] : names()) {
     if (index < 0) continue;
     const File& file = files_[static_cast<size_t>(index)];
-    const auto written = fs_->write(file.ino, 0, 0, payload("late"), false);
+    const auto written = fs_->write(file.ino, 0, 0, payload("late"));
     if (written.ok() || written.error().name() != expected) {
       complain("a write after the error to " + path);
     }

@@ -52,7 +52,7 @@ TEST_CASE("only regular files have contents", "[fs]") {
   CHECK(name_of(t->open_file(fifo->ino, {})) == "not_supported");
   CHECK(name_of(t->read(dir, 0, 0, std::span(&byte, 1))) == "is_a_directory");
   CHECK(name_of(t->read(fifo->ino, 0, 0, std::span(&byte, 1))) == "invalid_argument");
-  CHECK(name_of(t->write(dir, 0, 0, TestFs::payload("x"), false)) == "is_a_directory");
+  CHECK(name_of(t->write(dir, 0, 0, TestFs::payload("x"))) == "is_a_directory");
   CHECK(name_of(t->seek(dir, 0, 0, true)) == "invalid_argument");
   AttributeChange change;
   change.size_bytes = 1;
@@ -81,14 +81,14 @@ TEST_CASE("nothing is written beyond the largest file", "[fs]") {
   TestFs t;
   t.mount();
   const Ino f = t.make_file(kRootIno, "f");
-  CHECK(name_of(t->write(f, 0, kMaxFileBytes, TestFs::payload("x"), false)) == "file_too_large");
-  CHECK(name_of(t->write(f, 0, ~0ull, TestFs::payload("x"), false)) == "file_too_large");
+  CHECK(name_of(t->write(f, 0, kMaxFileBytes, TestFs::payload("x"))) == "file_too_large");
+  CHECK(name_of(t->write(f, 0, ~0ull, TestFs::payload("x"))) == "file_too_large");
   AttributeChange change;
   change.size_bytes = kMaxFileBytes + 1;
   CHECK(name_of(t->set_attributes(f, change)) == "file_too_large");
   std::byte byte;
   CHECK(*t->read(f, 0, ~0ull, std::span(&byte, 1)) == 0);
-  CHECK(*t->write(f, 0, 0, BufferSlice(), false) == 0);
+  CHECK(*t->write(f, 0, 0, BufferSlice()) == 0);
 }
 
 TEST_CASE("attributes change as asked and move the change time", "[fs]") {
@@ -134,15 +134,20 @@ TEST_CASE("privileged bits go where they must", "[fs]") {
   };
   AttributeChange owner;
   owner.uid = 5;
-  owner.clear_suid_sgid = true;
+  owner.set_ids = SetIds::clear;
   const auto chown = [&] { REQUIRE(t->set_attributes(f, owner).ok()); };
   CHECK(mode_after(06777, chown) == 0777);
   CHECK(mode_after(06767, chown) == 02767);
   CHECK(mode_after(06777, [&] { t.write(f, "x"); }) == 06777);
-  CHECK(mode_after(06777, [&] { REQUIRE(t->write(f, 0, 0, TestFs::payload("x"), true).ok()); }) ==
-        0777);
+  for (const auto& [cost, left] :
+       {std::pair(SetIds::clear, 02767), std::pair(SetIds::clear_all, 0767)}) {
+    CHECK(mode_after(06767, [&, options = WriteOptions{.set_ids = cost}] {
+            REQUIRE(t->write(f, 0, 0, TestFs::payload("x"), options).ok());
+          }) == static_cast<uint32_t>(left));
+  }
   OpenFlags flags = writable();
-  flags.truncate = flags.clear_suid_sgid = true;
+  flags.truncate = true;
+  flags.set_ids = SetIds::clear;
   CHECK(mode_after(04755, [&] { REQUIRE(t->open_file(f, flags).ok()); }) == 0755);
 }
 
@@ -326,7 +331,7 @@ TEST_CASE("an unlinked file lives until its last close", "[fs]") {
   CHECK(name_of(t->open_file(f, {})) == "stale_inode");
   std::byte byte;
   CHECK(name_of(t->read(f, 0, 0, std::span(&byte, 1))) == "stale_inode");
-  CHECK(name_of(t->write(f, 0, 0, TestFs::payload("x"), false)) == "stale_inode");
+  CHECK(name_of(t->write(f, 0, 0, TestFs::payload("x"))) == "stale_inode");
   CHECK(name_of(t->link(f, kRootIno, "g")) == "stale_inode");
   AttributeChange size;
   size.size_bytes = 0;
@@ -491,7 +496,7 @@ TEST_CASE("synchronous writes past the kernel's cache are durable when they retu
   CHECK(t.medium.contents[f].size() == 1);
   for (const WriteSync sync : {WriteSync::data, WriteSync::all}) {
     const std::string text(sync == WriteSync::data ? 3 : 4, 'z');
-    REQUIRE(t->write(f, plain, 0, TestFs::payload(text), false, WriteOrigin::caller, sync).ok());
+    REQUIRE(t->write(f, plain, 0, TestFs::payload(text), {.sync = sync}).ok());
     CHECK(t.store->synced == t.medium.sequence);
     CHECK(t.medium.contents[f].size() == text.size());
   }

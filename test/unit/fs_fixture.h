@@ -120,7 +120,7 @@ class TestFs {
     return slice.slice(0, text.size());
   }
   void write(Ino ino, std::string_view text, uint64_t offset = 0, HandleId handle = 0) {
-    auto written = fs->write(ino, handle, offset, payload(text), false);
+    auto written = fs->write(ino, handle, offset, payload(text));
     if (!written.ok()) FAIL(written.error().message());
     REQUIRE(*written == text.size());
   }

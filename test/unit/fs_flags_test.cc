@@ -15,7 +15,7 @@ std::string set_flags(TestFs& t, Ino ino, uint32_t flags) {
 }
 std::string write(TestFs& t, Ino ino, uint64_t offset, HandleId handle = 0,
                   WriteOrigin origin = WriteOrigin::caller) {
-  return name_of(t->write(ino, handle, offset, TestFs::payload("x"), false, origin));
+  return name_of(t->write(ino, handle, offset, TestFs::payload("x"), {.origin = origin}));
 }
 std::string open(TestFs& t, Ino ino, const OpenFlags& flags) {
   const auto opened = t->open_file(ino, flags);
@@ -257,7 +257,8 @@ TEST_CASE("set-ID bits are cleared for their owner and for whoever writes", "[fs
   AttributeChange set, clear;
   set.mode = 06745;
   REQUIRE(change(t, file, set) == "ok");
-  clear.clear_suid_sgid = clear.needs_writer = true;
+  clear.set_ids = SetIds::clear;
+  clear.needs_writer = true;
   CHECK(change(t, file, clear) == kRefused);
   CHECK((t.attributes(file).mode & 07777) == 06745);
   OpenFlags writing;
@@ -265,7 +266,7 @@ TEST_CASE("set-ID bits are cleared for their owner and for whoever writes", "[fs
   const HandleId handle = *t->open_file(file, writing);
   CHECK(change(t, file, clear) == "ok");
   CHECK((t.attributes(file).mode & 07777) == 02745);  // no group execution
-  clear.clear_any_sgid = true;
+  clear.set_ids = SetIds::clear_all;
   CHECK(change(t, file, clear) == "ok");
   CHECK((t.attributes(file).mode & 07777) == 0745);
   t->release(handle);

@@ -281,7 +281,7 @@ TEST_CASE("a read-only mount changes nothing", "[fs]") {
   CHECK(name_of(t->remove_directory(kRootIno, "a")) == "read_only");
   CHECK(name_of(t->rename(a, "f", a, "g", RenameMode::replace)) == "read_only");
   CHECK(name_of(t->set_attributes(f, {})) == "read_only");
-  CHECK(name_of(t->write(f, 0, 0, TestFs::payload("x"), false)) == "read_only");
+  CHECK(name_of(t->write(f, 0, 0, TestFs::payload("x"))) == "read_only");
   OpenFlags flags;
   flags.write = true;
   CHECK(name_of(t->open_file(f, flags)) == "read_only");
@@ -304,7 +304,7 @@ TEST_CASE("a stopped file system refuses everything", "[fs]") {
   CHECK(name_of(t->lookup(kRootIno, "f")) == "shut_down");
   CHECK(name_of(t->get_attributes(f)) == "shut_down");
   CHECK(name_of(t->make_node(kRootIno, "x", t.new_file(S_IFREG))) == "shut_down");
-  CHECK(name_of(t->write(f, 0, 0, TestFs::payload("x"), false)) == "shut_down");
+  CHECK(name_of(t->write(f, 0, 0, TestFs::payload("x"))) == "shut_down");
   CHECK(name_of(t->fsync(f, 0, false)) == "shut_down");
   CHECK(name_of(t->sync_all()) == "shut_down");
   t->stop();

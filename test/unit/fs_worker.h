@@ -63,7 +63,7 @@ class Worker {
       if (handle.ok()) {
         handles_.push_back(*handle);
         outcome = name_of(
-            fs_.write(found->ino, *handle, prng_.below(5000), TestFs::payload("some text"), false));
+            fs_.write(found->ino, *handle, prng_.below(5000), TestFs::payload("some text")));
       }
     }
     fs_.forget(found->ino, 1);

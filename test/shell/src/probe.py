@@ -22,6 +22,7 @@ import time
 AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 OTHER_USER, OTHER_GROUP = 65534, 65534
+CLONE_NEWUSER = 0x10000000
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
