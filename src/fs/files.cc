@@ -213,8 +213,8 @@ Result<uint64_t> FileSystemImpl::seek(Ino ino, HandleId handle, uint64_t offset_
   const FileUse file = FS_TRY(use_file(ino, handle));
   Inode& inode = file.inode();
   if (!inode.is_regular()) return ErrorCode::invalid_argument;
-  const bool all_known = options_.cache != CacheMode::kernel || inode.writers == 0;
-  if (all_known || (settle && settle())) {
+  // Whatever the cache mode, the file may be mapped.
+  if (inode.writers == 0 || (settle && settle())) {
     return inodes_.data_of(inode).seek(offset_bytes, hole);
   }
   // The kernel may hold pages we know nothing of, also behind the size we know: no place may be
