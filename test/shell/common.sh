@@ -43,6 +43,9 @@ _require_loop() {
   _require_root
   losetup -f > /dev/null 2>&1 || _notrun 'no free loop device'
 }
+_require_syncfs() {
+  [ "$(id -u)" -eq 0 ] || _notrun "the kernel does not tell an ordinary user's mount of syncfs(2)"
+}
 _require_command() { command -v "$1" > /dev/null || _notrun "needs $1"; }
 # _require_space BYTES in the temporary directory
 _require_space() {
@@ -118,10 +121,10 @@ _mkfs() {
   if [ "$TEST_SOURCE" = loop ]; then _mkfs_loop "$@"; else _mkfs_image "$@"; fi
 }
 
-# _mount [OPTIONS]: mounts SOURCE on MNT with these and the run's options.
+# _mount [OPTIONS]: mounts SOURCE on MNT with the run's options and these, which the test is about.
 _mount() {
   local options=${1:-}
-  options=${options}${options:+${MOUNT_OPTIONS:+,}}${MOUNT_OPTIONS:-}
+  options=${MOUNT_OPTIONS:-}${options:+${MOUNT_OPTIONS:+,}}${options}
   if [ -n "$options" ]; then
     _quietly stablefs mount "$SOURCE" "$MNT" -o "$options" || exit 1
   else
