@@ -52,7 +52,8 @@ bool costs_set_ids(const fuse_setattr_in& in) {
 }
 
 // Taking the bits away is for the owner, and for who has the file open for writing and changes it.
-Status clear_set_ids(FileSystem& fs, Ino ino, const fuse_setattr_in& in, AttributeChange& change) {
+Status add_set_ids_cost(FileSystem& fs, Ino ino, const fuse_setattr_in& in,
+                        AttributeChange& change) {
   change.set_ids = SetIds::clear;
   const Attributes now = FS_TRY(fs.get_attributes(ino));
   const Caller caller = current_caller();
@@ -95,7 +96,7 @@ Result<Attributes> set_attributes(FileSystem& fs, Ino ino, const fuse_setattr_in
                                   bool through_open_file) {
   AttributeChange change = attribute_change(in);
   change.of_kernel_cache = is_of_kernel_cache(in, through_open_file);
-  if (costs_set_ids(in)) FS_TRY(clear_set_ids(fs, ino, in, change));
+  if (costs_set_ids(in)) FS_TRY(add_set_ids_cost(fs, ino, in, change));
   return fs.set_attributes(ino, change);
 }
 
